@@ -1,0 +1,1 @@
+"""The worker side of Aftermap: everything that needs no QGIS."""

@@ -1,0 +1,1 @@
+"""Folders of labelled tiles: index, class shares, splits, samplers, augmentation, generated scenes."""

@@ -1,0 +1,1 @@
+"""Pixel and object scores, and their reports."""

@@ -1,0 +1,1 @@
+"""The pipeline from windows of a raster to a probability raster."""

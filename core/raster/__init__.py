@@ -1,0 +1,1 @@
+"""Opening rasters: bands, radiometry, nodata, ground resolution, the tile grid, probability files."""

@@ -1,0 +1,1 @@
+"""The QGIS side of Aftermap: buttons, dialogs and Processing algorithms."""
