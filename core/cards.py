@@ -107,7 +107,9 @@ def card_from_json(text: str, path: Path) -> Card:
             "update Aftermap, or the model."
         )
     known = {f.name for f in dataclasses.fields(Card)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items() if k in known}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in body.items() if k in known
+    }
     try:
         return Card(**values)
     except TypeError as error:

@@ -1,17 +1,12 @@
-"""Which device and which precision run a network, found out by running it."""
+"""Which device and which precision run a network."""
 
 from __future__ import annotations
-
-import time
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import DeviceError
-
-# bf16 must be clearly faster to be worth its rounding (0.06 % of mask pixels flip).
-_BF16_GAIN = 1.25
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,29 +39,19 @@ def describe_device(device: torch.device) -> str:
 
 
 def choose_precision(device: torch.device) -> torch.dtype:
-    """The precision that pays: half on GPUs, bfloat16 on a CPU whose convolutions gain from it."""
+    """The precision that pays: half on GPUs, bfloat16 on a CPU with instructions for it.
+
+    The CPU is asked, not timed: on a busy machine a measurement comes out either way, and a resumed run must
+    come to the same pixels. Without such instructions bfloat16 is slower; with them it ran 1.9 times as fast
+    (64 channels, AVX-512) and flips 0.06 % of the mask's pixels.
+    """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and _bf16_gain() > _BF16_GAIN:
-        return torch.bfloat16
+    if device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        if abilities.get("avx512_bf16") or abilities.get("amx_bf16"):
+            return torch.bfloat16
     return torch.float32
-
-
-@torch.inference_mode()
-def _bf16_gain() -> float:
-    """How many times faster a convolution runs in bfloat16 than in single precision (takes about 50 ms)."""
-
-    def seconds(dtype: torch.dtype) -> float:
-        layer = nn.Conv2d(64, 64, 3, padding=1).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        image = torch.ones(1, 64, 64, 64, dtype=dtype).to(memory_format=torch.channels_last)
-        times = []
-        for _ in range(6):
-            start = time.perf_counter()
-            layer(image)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(torch.float32) / seconds(torch.bfloat16)
 
 
 def fuse_batch_norm(network: nn.Module) -> nn.Module:

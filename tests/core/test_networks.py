@@ -12,10 +12,11 @@ import torch
 
 from aftermap.core.cards import Card, read_package
 from aftermap.core.errors import DeviceError, ModelError, OutputError
+from aftermap.core.networks.context import measure_margin
 from aftermap.core.networks.devices import choose_device, fuse_batch_norm
 from aftermap.core.networks.package import load_network, save_package
 from aftermap.core.networks.segmenter import load_segmenter
-from aftermap.core.networks.unet import UNet, build_network, load_encoder_weights
+from aftermap.core.networks.unet import SegmentationNetwork, UNet, build_network, load_encoder_weights
 
 ARCHITECTURES = [
     {"name": "unet", "encoder": "mobilenet_v2", "decoder": "light"},
@@ -177,3 +178,20 @@ def test_unknown_architecture_is_named():
         build_network({"name": "vnet"})
     with pytest.raises(ModelError, match="not understood"):
         build_network({"name": "unet", "colour": "red"})
+
+
+def test_margin_is_how_far_a_border_reaches():
+    class Blur(SegmentationNetwork):
+        """Sees exactly `reach` pixels around."""
+
+        def __init__(self, reach: int) -> None:
+            super().__init__()
+            self.bands, self.heads, self.stride_px, self.reach = 1, ("road",), 4, reach
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            side = 2 * self.reach + 1
+            return torch.nn.functional.avg_pool2d(image, side, 1, self.reach) - 0.5
+
+    images = torch.rand(2, 1, 96, 96, generator=torch.Generator().manual_seed(1))
+    for reach, expected in ((3, 4), (7, 8), (10, 12)):
+        assert measure_margin(Blur(reach), images, 0.5) == expected

@@ -1,0 +1,543 @@
+"""The command line: the jobs of QGIS without QGIS, run in this process."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TextIO
+
+from .cards import list_packages
+from .errors import AftermapError
+from .flows import CANCELLED, failure_of, run_flow
+from .jobs import (
+    DescribeRaster,
+    EvaluateModel,
+    Failure,
+    Figure,
+    GenerateScenes,
+    Job,
+    Metric,
+    Progress,
+    Result,
+    SegmentRoads,
+    TrainModel,
+    VectorizeProbabilities,
+    Warning,
+)
+from .runs import cache_folder, trim_cache
+from .version import read_version
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""What the process answers; argparse itself exits with `USAGE`."""
+
+_GRACE_S = 1.5  # from Ctrl-C to the end of the process, whatever it does
+_SHORT = 120  # characters of a value in a table; --json gives all
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Those after the program's name; none: of this process.
+
+    Returns:
+        The exit status.
+    """
+    parser = build_parser()
+    options = vars(parser.parse_args(arguments))
+    command: Callable[..., int] = options.pop("run")
+    try:
+        return command(**options)
+    except AftermapError as error:
+        return _fail(failure_of(error))
+    except KeyboardInterrupt:
+        return _fail(CANCELLED)
+
+
+# ----------------------------------------------------------------------------------------- commands
+# An option that is not given is absent, so that each default stands in `jobs` alone.
+
+
+def _segment_roads(scene: str, out: str, **fields: Any) -> int:
+    stem = Path(out) / Path(scene).stem
+    return _run(
+        SegmentRoads(
+            raster=scene,
+            output_probability=f"{stem}_road_probability.tif",
+            output_polygons=f"{stem}_road_polygons.gpkg",
+            output_centrelines=f"{stem}_road_centrelines.gpkg",
+            **fields,
+        ),
+        _print_outputs,
+    )
+
+
+def _vectorize(probability: str, out: str, **fields: Any) -> int:
+    stem = Path(out) / Path(probability).stem.removesuffix("_road_probability")
+    return _run(
+        VectorizeProbabilities(
+            probability=probability,
+            output_polygons=f"{stem}_road_polygons.gpkg",
+            output_centrelines=f"{stem}_road_centrelines.gpkg",
+            **fields,
+        ),
+        _print_outputs,
+    )
+
+
+def _train(**fields: Any) -> int:
+    return _run(TrainModel(**fields), _print_outputs)
+
+
+def _evaluate(json: bool = False, **fields: Any) -> int:
+    return _run(EvaluateModel(**fields), _print_json if json else _print_table)
+
+
+def _generate(**fields: Any) -> int:
+    return _run(GenerateScenes(**fields), _print_outputs)
+
+
+def _describe(json: bool = False, **fields: Any) -> int:
+    return _run(DescribeRaster(**fields), _print_json if json else _print_table)
+
+
+def _clear_cache(cache: str = "") -> int:
+    print(f"{trim_cache(cache) / 1e6:.1f} MB of unfinished work were removed from {cache_folder(cache)}.")
+    return DONE
+
+
+def _models(model_folders: Sequence[str] = ()) -> int:
+    packages = list_packages([Path(folder) for folder in model_folders])
+    if not packages:
+        print("There are no models.")
+    for package in packages:
+        card = package.card
+        finest, coarsest = card.gsd_range_m
+        print(f"{card.name}: {card.title}")
+        print(f"    task {card.task}, bands {', '.join(card.bands)}, licence {card.licence or 'not stated'}")
+        print(f"    works at {card.gsd_m:g} m, for imagery of {finest:g} to {coarsest:g} m")
+        print(f"    threshold {card.threshold:g}")
+        for scores in card.metrics:
+            print("    " + ", ".join(f"{key} {_in_short(value)}" for key, value in scores.items()))
+        print(f"    {package.path}")
+    return DONE
+
+
+# ------------------------------------------------------------------------------------------ running
+
+
+def _run(job: Job, show: Callable[[Result], None]) -> int:
+    display = _Display(sys.stderr)
+    with _prompt_interrupts(), closing(run_flow(job)) as events:
+        try:
+            # What a library prints must not get between the results.
+            with contextlib.redirect_stdout(sys.stderr):
+                for event in events:
+                    display.show(event)
+        finally:
+            display.end()
+    if isinstance(event, Failure):
+        return _fail(event)
+    if isinstance(event, Result):
+        show(event)
+    return DONE
+
+
+@contextlib.contextmanager
+def _prompt_interrupts() -> Iterator[None]:
+    """End the process a little after Ctrl-C even where it is inside GDAL or a network.
+
+    Python raises `KeyboardInterrupt` only once such a call returns. Unfinished work may be left as it is at
+    any time: the next run looks at what of it is whole.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    earlier = signal.set_wakeup_fd(writing)
+
+    has_ended = threading.Event()
+
+    def watch() -> None:
+        with os.fdopen(reading, "rb", buffering=0) as numbers:
+            if numbers.read(1) and not has_ended.wait(_GRACE_S):
+                os._exit(_fail(CANCELLED))
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        signal.set_wakeup_fd(earlier)
+        os.close(writing)  # the thread reads the end
+
+
+class _Display:
+    """Events on a terminal: a bar that is redrawn; elsewhere lines, about one for each tenth of the run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._has_bar = False
+        self._said: tuple[str, int] = ("", -1)
+
+    def show(self, event: Any) -> None:
+        if isinstance(event, Progress):
+            if self._is_terminal:
+                self._draw(event)
+            else:
+                self._say(event)
+        elif isinstance(event, Warning):
+            self._print(f"Warning: {event.message}")
+        elif isinstance(event, Metric):
+            values = ", ".join(f"{key} {_in_short(value)}" for key, value in event.values.items())
+            step = f" at step {event.step}" if event.step else ""
+            self._print(f"{event.name}{step}: {values}")
+        elif isinstance(event, Figure):
+            self._print(f"{event.title}: {event.path}")
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._has_bar:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._has_bar = False
+
+    def _draw(self, progress: Progress) -> None:
+        width = 24
+        filled = round(width * progress.fraction)
+        line = f"[{'#' * filled}{'.' * (width - filled)}] {progress.fraction:4.0%} {progress.message}"
+        self._stream.write("\r" + line[: shutil.get_terminal_size().columns - 1] + "\x1b[K")
+        self._stream.flush()
+        self._has_bar = True
+
+    def _say(self, progress: Progress) -> None:
+        step = (progress.message.partition(":")[0], int(progress.fraction * 10))
+        if step != self._said:
+            self._said = step
+            self._print(f"{progress.fraction:4.0%} {progress.message}")
+
+    def _print(self, line: str) -> None:
+        self.end()
+        print(line, file=self._stream, flush=True)
+
+
+def _fail(failure: Failure) -> int:
+    if failure.traceback:
+        print(failure.traceback, file=sys.stderr)
+    print(failure.message, file=sys.stderr)
+    return INTERRUPTED if failure == CANCELLED else FAILED
+
+
+def _print_outputs(result: Result) -> None:
+    for name, path in result.outputs.items():
+        print(f"{name}: {path}")
+    _print_table(result)
+
+
+def _print_table(result: Result) -> None:
+    width = max((len(name) for name in result.values), default=0)
+    for name, value in result.values.items():
+        print(f"{name:{width}}  {_in_short(value)}")
+
+
+def _print_json(result: Result) -> None:
+    print(json.dumps(result.values, ensure_ascii=False))
+
+
+def _in_short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_short(part)}" for key, part in value.items())
+    if value is None or value == "":
+        return "–"
+    text = str(value)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
+
+
+# ------------------------------------------------------------------------------------------ options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options; each option's ``dest`` is the field of the job that it sets."""
+    parser = argparse.ArgumentParser(
+        prog="aftermap", description="Roads from satellite and aerial imagery, with a neural network."
+    )
+    parser.add_argument("--version", action="version", version=f"aftermap {read_version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    add = _adder(commands, "segment-roads", "find the roads of a raster", _segment_roads)
+    add("scene", metavar="SCENE", help="raster that GDAL opens")
+    _add_out(add)
+    _add_model(add)
+    add("--bands", type=_numbers, help="band numbers from 1 in the model's order, such as 4,3,2")
+    _add_gsd(add)
+    add("--crs", help="CRS of a raster that states none, such as EPSG:32637")
+    add(
+        "--extent",
+        nargs=4,
+        type=float,
+        metavar=("XMIN", "YMIN", "XMAX", "YMAX"),
+        action=_Collect,
+        help="only this part",
+    )
+    add("--extent-crs", help="CRS of --extent (default: the raster's)")
+    add("--aoi", help="only within the polygons of this layer")
+    add("--aoi-layer", help="name of the layer inside --aoi (default: the first)")
+    _add_vectors(add, SegmentRoads)
+    _add_device(add)
+    _add_cache(add)
+    _add_resume(add)
+    add("--source", help="where the raster comes from, for the manifest")
+
+    add = _adder(commands, "vectorize", "make road layers anew from a probability raster", _vectorize)
+    add("probability", metavar="PROBABILITY", help="raster that segment-roads wrote")
+    _add_out(add)
+    _add_vectors(add, VectorizeProbabilities)
+    _add_cache(add)
+
+    add = _adder(commands, "train", "train a model on folders of labelled tiles", _train)
+    _add_training(add)
+
+    add = _adder(commands, "evaluate", "score a model on a folder of labelled tiles", _evaluate)
+    add("model", metavar="MODEL", help="name or path of a model")
+    add("folder", metavar="FOLDER", help="folder with images/ and masks/ of equal stems")
+    add("--json", action="store_true", help="print one JSON object")
+    _add_gsd(add)
+    add("--splits", help="JSON file with lists of tiles; only those of --part are scored")
+    add("--part", help=f"list of --splits (default: {EvaluateModel.part})")
+    add("--threshold", type=float, help="probability from which a pixel is road (default: the model's)")
+    add("--report", help="folder for pictures and curves")
+    add("--record", action="store_true", help="write the scores onto the model's card")
+    _add_model_folders(add)
+    _add_device(add)
+
+    add = _adder(commands, "generate", "write a folder of generated scenes with exact labels", _generate)
+    add("folder", metavar="FOLDER", help="where images/ and masks/ are made")
+    add("--count", type=int, help=f"number of scenes (default: {GenerateScenes.count})")
+    add("--seed", type=int, help="of their chance; equal seeds give equal scenes")
+    add("--size", type=int, dest="size_px", help=f"side in pixels (default: {GenerateScenes.size_px})")
+    add(
+        "--gsd",
+        type=float,
+        dest="gsd_m",
+        help="ground resolution in metres (default: 0.3 to 1, each its own)",
+    )
+    add("--style", help="style of the towns (default: each scene its own)")
+
+    add = _adder(commands, "models", "list the models", _models)
+    _add_model_folders(add)
+
+    add = _adder(commands, "clear-cache", "remove the unfinished work of earlier runs", _clear_cache)
+    _add_cache(add)
+
+    add = _adder(commands, "describe", "say how a raster is understood", _describe)
+    add("raster", metavar="RASTER", help="raster that GDAL opens")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--bands", type=_numbers, help="band numbers from 1")
+    _add_gsd(add)
+    add("--crs", help="CRS of a raster that states none")
+    _add_model_folders(add)
+    return parser
+
+
+_Add = Callable[..., Any]
+
+
+def _adder(commands: Any, name: str, text: str, run: Callable[..., int]) -> _Add:
+    parser = commands.add_parser(
+        name, help=text, description=text.capitalize() + ".", argument_default=argparse.SUPPRESS
+    )
+    parser.set_defaults(run=run)
+    add: _Add = parser.add_argument
+    return add
+
+
+class _Collect(argparse.Action):
+    """Keep values as a tuple, which is what jobs hold; an option that is given again adds to it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        new = (values,) if self.nargs is None else tuple(values)
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *new))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 4,3,2") from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+    return value
+
+
+def _add_out(add: _Add) -> None:
+    add("--out", required=True, metavar="DIR", help="folder for the outputs")
+
+
+def _add_model_folders(add: _Add) -> None:
+    add(
+        "--model-folder",
+        dest="model_folders",
+        metavar="DIR",
+        action=_Collect,
+        help="folder with further models; may be given several times",
+    )
+
+
+def _add_model(add: _Add) -> None:
+    add("--model", help="name or path of a model (default: the best fit)")
+    _add_model_folders(add)
+
+
+def _add_gsd(add: _Add) -> None:
+    add(
+        "--gsd",
+        dest="gsd_m",
+        type=float,
+        metavar="M",
+        help="size of a pixel on the ground in metres, where the raster cannot tell",
+    )
+
+
+def _add_vectors(add: _Add, job: type[SegmentRoads] | type[VectorizeProbabilities]) -> None:
+    add("--threshold", type=float, help="probability from which a pixel is road (default: the model's)")
+    add(
+        "--min-area",
+        dest="min_area_m2",
+        type=float,
+        metavar="M2",
+        help=f"smallest polygon in square metres (default: {job.min_area_m2:g})",
+    )
+    add(
+        "--simplify",
+        dest="simplify_m",
+        type=float,
+        metavar="M",
+        help=f"tolerance of simplification in metres, 0 for pixel edges (default: {job.simplify_m:g})",
+    )
+    add(
+        "--block",
+        dest="block_m",
+        type=float,
+        metavar="M",
+        help=f"side of the blocks at which networks are cut, 0 for never (default: {job.block_m:g})",
+    )
+
+
+def _add_device(add: _Add) -> None:
+    add("--device", help=f"auto, cpu, cuda, cuda:1, mps (default: {SegmentRoads.device})")
+
+
+def _add_cache(add: _Add) -> None:
+    add("--cache", metavar="DIR", help="folder for unfinished work (default: the user's cache)")
+
+
+def _add_resume(add: _Add) -> None:
+    add(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="continue an unfinished run of the same job (default: yes)",
+    )
+
+
+def _add_training(add: _Add) -> None:
+    default = {f.name: f.default for f in dataclasses.fields(TrainModel)}
+    add(
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        action=_Collect,
+        help="folder with images/ and masks/ of equal stems",
+    )
+    add("--task", choices=[TrainModel.task], help=f"what the masks show (default: {TrainModel.task})")
+    add(
+        "--out",
+        dest="output",
+        required=True,
+        metavar="MODEL",
+        help="the model to write, .aftermap or a folder",
+    )
+    add(
+        "--from",
+        dest="start_from",
+        metavar="MODEL",
+        help="name or path of the model to fine-tune, starter, or scratch (default: starter)",
+    )
+    _add_model_folders(add)
+    add(
+        "--encoder-weights",
+        metavar="FILE",
+        help="pretrained encoder weights (.safetensors), for --from scratch",
+    )
+    add("--architecture", type=_json_object, metavar="JSON", help="parameters of a new network, as on a card")
+    _add_gsd(add)
+    add(
+        "--working-gsd",
+        dest="working_gsd_m",
+        type=float,
+        metavar="M",
+        help="size of a pixel at which the network works (default: the start model's)",
+    )
+    add("--splits", metavar="FILE", help="JSON file with the lists of tiles for training and validation")
+    add(
+        "--validation",
+        metavar="FOLDER",
+        help="validation tiles (default: by --splits, or a split that leaks nothing)",
+    )
+    for option, kind, what in (
+        ("--validation-share", float, "share of the tiles for validation where the split is made here"),
+        ("--steps", int, "optimiser steps, 0 for as many as the data ask for"),
+        ("--batch-size", int, "crops in a step"),
+        ("--crop", int, "side of a crop in pixels"),
+        ("--scale-jitter", float, "largest factor by which crops are enlarged or shrunk"),
+        ("--learning-rate", float, "peak learning rate, 0 for the recipe's"),
+        ("--loss", str, "bce_dice, bce, weighted_bce or focal_dice"),
+        ("--sampler", str, "weighted or uniform"),
+        ("--min-share", float, "only tiles with at least this share of road"),
+        ("--synthetic-share", float, "share of generated crops"),
+        ("--seed", int, "seed of everything that is random"),
+    ):
+        dest = {"--crop": "crop_px"}.get(option, option[2:].replace("-", "_"))
+        add(
+            option,
+            dest=dest,
+            type=kind,
+            metavar="N" if kind is not str else "NAME",
+            help=f"{what} (default: {default[dest]})",
+        )
+    add("--name", help="name of the model on its card (default: from --out)")
+    add(
+        "--licence",
+        dest="licences",
+        action=_Collect,
+        help="licence of a folder's data, for the card; once for each folder, in their order",
+    )
+    _add_device(add)
+    _add_cache(add)
+    _add_resume(add)
