@@ -1,0 +1,189 @@
+"""Training and evaluation, from a folder of tiles to a package with its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aftermap.core.cards import read_package
+from aftermap.core.datasets.synthetic import generate_scene
+from aftermap.core.errors import DatasetError, JobError
+from aftermap.core.evaluate_model import evaluate_model
+from aftermap.core.jobs import EvaluateModel, Figure, Metric, Progress, Result, TrainModel, Warning
+from aftermap.core.networks.package import load_network
+from aftermap.core.train_model import train_model
+from aftermap.core.training.losses import bce, build_loss, dice, focal, suggest_positive_weight
+from aftermap.core.training.schedules import cosine_with_warm_up
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six generated tiles in two areas; one of them has a broken mask."""
+    folder = tmp_path_factory.mktemp("town")
+    for part in ("images", "masks", "building_masks"):
+        (folder / part).mkdir()
+    for i in range(6):
+        scene = generate_scene(40 + i, 160, 0.8, "grid")
+        stem = f"{'north' if i < 4 else 'south'}_{i:03d}"
+        Image.fromarray(scene.image).save(folder / "images" / f"{stem}.png")
+        Image.fromarray(scene.road.astype(np.uint8) * 255).save(folder / "masks" / f"{stem}.png")
+        Image.fromarray(scene.building.astype(np.uint8)).save(folder / "building_masks" / f"{stem}.png")
+    Image.new("L", (10, 10)).save(folder / "masks" / "north_003.png")
+    return folder
+
+
+def job_for(tiles: Path, out: Path, **changes) -> TrainModel:
+    settings = {
+        "folders": (str(tiles),),
+        "output": str(out / "town.aftermap"),
+        "start_from": "scratch",
+        "steps": 20,
+        "batch_size": 2,
+        "crop_px": 64,
+        "device": "cpu",
+        "cache": str(out / "cache"),
+        "licences": ("CC0",),
+    }
+    return TrainModel(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    out = tmp_path_factory.mktemp("trained")
+    return out, list(train_model(job_for(tiles, out)))
+
+
+def test_training_writes_a_package_whose_card_tells_how(trained):
+    result = trained[1][-1]
+    assert isinstance(result, Result)
+    card = read_package(Path(result.outputs["model"])).card
+    assert (card.name, card.task, card.bands) == ("town", "roads", ("red", "green", "blue"))
+    assert card.training["steps"] == 20
+    assert card.training_data[0]["licence"] == "CC0"
+    assert card.training_data[0]["train_tiles"] == 3
+    assert 0 < card.threshold < 1
+    assert card.metrics[0]["tiles"] == 2
+    assert {"iou", "f1", "precision", "recall", "relaxed_f1", "roof_fpr"} <= set(card.metrics[0])
+
+
+def test_training_shows_what_happens(tiles: Path, trained):
+    events = trained[1]
+    assert [e.step for e in events if isinstance(e, Metric) and e.name == "validation"] == list(
+        range(2, 21, 2)
+    )
+    figures = {Path(e.path) for e in events if isinstance(e, Figure)}
+    assert all(f.exists() for f in figures)
+    stems = [f"{tiles.name}-south_{i:03d}.png" for i in (4, 5)]
+    assert {f.name for f in figures} == {"learning-curves.png", *stems}
+    fractions = [e.fraction for e in events if isinstance(e, Progress)]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+def test_a_broken_tile_is_named_and_left_out(trained):
+    warnings = [e.message for e in trained[1] if isinstance(e, Warning)]
+    assert any("north_003.png has 10 x 10 pixels and its image 160 x 160" in w for w in warnings)
+
+
+def test_a_finished_training_leaves_no_unfinished_work(trained):
+    assert not list((trained[0] / "cache" / "runs").iterdir())
+
+
+def test_a_stopped_training_goes_on_bit_for_bit(tiles: Path, trained, tmp_path: Path):
+    out = trained[0]
+    job = job_for(tiles, out, output=str(tmp_path / "town.aftermap"), cache=str(tmp_path / "cache"))
+    for event in (run := train_model(job)):
+        if isinstance(event, Metric) and event.name == "validation" and event.step == 6:
+            run.close()
+            break
+    assert not (tmp_path / "town.aftermap").exists()
+    steps = [e.step for e in train_model(job) if isinstance(e, Metric) and e.name == "validation"]
+    assert steps == list(range(8, 21, 2))
+    whole, resumed = (load_network(read_package(p / "town.aftermap")).state_dict() for p in (out, tmp_path))
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_fine_tuning_never_falls_behind_its_start_on_validation(tiles: Path, trained, tmp_path: Path):
+    job = job_for(tiles, tmp_path, start_from=str(trained[0] / "town.aftermap"), learning_rate=0.5, steps=10)
+    events = list(train_model(job))
+    rounds = [e for e in events if isinstance(e, Metric) and e.name == "validation"]
+    assert rounds[0].step == 0
+    assert events[-1].values["iou"] == max(r.values["iou"] for r in rounds) >= rounds[0].values["iou"]
+
+
+def test_evaluation_scores_the_chosen_tiles(tiles: Path, trained, tmp_path: Path):
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"roads": {tiles.name: {"train": [], "validation": ["south_004"]}}}))
+    model = str(trained[0] / "town.aftermap")
+    job = EvaluateModel(model, str(tiles), splits=str(splits), report=str(tmp_path / "report"), device="cpu")
+    *_, result = evaluate_model(job)
+    values = result.values
+    assert values["tiles"] == 1
+    assert values["threshold"] == read_package(Path(model)).card.threshold
+    assert 0 <= values["iou"] <= values["best_iou"] <= 1
+    assert (tmp_path / "report" / "south_004.png").exists()
+    json.dumps(values)
+
+
+def test_at_threshold_zero_everything_is_road(tiles: Path, trained):
+    job = EvaluateModel(str(trained[0] / "town.aftermap"), str(tiles), threshold=0.0, device="cpu")
+    with pytest.raises(DatasetError, match="north_003"):
+        list(evaluate_model(job))
+    (tiles / "masks" / "north_003.png").rename(tiles / "north_003.off")
+    try:
+        *_, result = evaluate_model(job)
+    finally:
+        (tiles / "north_003.off").rename(tiles / "masks" / "north_003.png")
+    assert result.values["recall"] == 1.0
+    assert result.values["roof_fpr"] == 1.0
+    assert result.values["precision"] == pytest.approx(result.values["iou"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"folders": ()}, JobError, "No folder"),
+        ({"folders": ("/nowhere",)}, DatasetError, "There is no folder /nowhere"),
+        ({"crop_px": 100}, JobError, "multiple of 32"),
+        ({"loss": "hinge"}, JobError, "no loss 'hinge'"),
+        ({"min_share": 0.99}, DatasetError, "leaves 0 training"),
+        ({"task": "trees"}, JobError, "not for 'trees'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence(tiles: Path, tmp_path: Path, changes, error, sentence):
+    with pytest.raises(error, match=sentence):
+        list(train_model(job_for(tiles, tmp_path, **changes)))
+
+
+def test_losses_leave_out_what_is_not_labelled():
+    logits = torch.tensor([[[2.0, -3.0, 0.5, 4.0]]])
+    labels = torch.tensor([[[1, 0, 255, 255]]], dtype=torch.uint8)
+    changed = logits.clone()
+    changed[..., 2:] = -9
+    for loss in (bce, dice, focal, *(build_loss(n, 0.1) for n in ("weighted_bce", "bce_dice", "focal_dice"))):
+        assert loss(logits, labels) == loss(changed, labels)
+    assert bce(logits, torch.full_like(labels, 255)) == 0
+
+
+def test_loss_values_by_hand():
+    logits, labels = torch.zeros(1, 1, 4), torch.tensor([[[1, 0, 0, 0]]], dtype=torch.uint8)
+    assert bce(logits, labels).item() == pytest.approx(np.log(2))
+    assert bce(logits, labels, 3.0).item() == pytest.approx(np.log(2) * (3 + 3) / 4)
+    assert dice(logits, labels).item() == pytest.approx(1 - (2 * 0.5 + 1) / (2 + 1 + 1))
+    assert focal(logits, labels).item() == pytest.approx(np.log(2) / 4)
+    assert suggest_positive_weight(0.1) == pytest.approx(3.0)
+    assert suggest_positive_weight(0.0001) == 5.0
+
+
+@pytest.mark.parametrize("steps", [5, 300, 4000])
+def test_schedule_fits_any_length_of_run(steps: int):
+    rates = [cosine_with_warm_up(s, steps) for s in range(steps)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.01)
+    assert rates.index(max(rates)) <= max(1, steps // 10)
