@@ -1,0 +1,10 @@
+"""The plugin's icons, by path: Qt 6 has no compiled resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ICONS = Path(__file__).resolve().parent.parent / "resources" / "icons"
+PLUGIN_ICON = ICONS / "aftermap.svg"
+SEGMENT_ROADS_ICON = ICONS / "segment_roads.svg"
+REVECTORIZE_ROADS_ICON = ICONS / "revectorize_roads.svg"
