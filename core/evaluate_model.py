@@ -61,10 +61,16 @@ def evaluate_model(job: EvaluateModel) -> Iterator[Event]:
 
 
 def _record(package: Package, job: EvaluateModel, scores: dict[str, Any]) -> None:
-    """Write the scores onto the card, in place of earlier ones of this data set and part."""
+    """Write the scores onto the card, in place of earlier ones of this data set and part.
+
+    ``left_out`` says that the model was not trained on any tile of a set of this name.
+    """
     from .networks.package import rewrite_card
 
-    entry = {"dataset": Path(job.folder).resolve().name, "part": job.part if job.splits else "all", **scores}
+    name = Path(job.folder).resolve().name
+    is_left_out = name not in (data["name"] for data in package.card.training_data)
+    part = job.part if job.splits else "all"
+    entry = {"dataset": name, "part": part, "left_out": is_left_out, **scores}
     kept = [m for m in package.card.metrics if (m["dataset"], m["part"]) != (entry["dataset"], entry["part"])]
     rewrite_card(package, dataclasses.replace(package.card, metrics=(*kept, entry)))
 

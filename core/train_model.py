@@ -278,7 +278,7 @@ def _finish_card(
         for s in sets
     ]
     if job.synthetic_share:
-        data.append({"name": "generated scenes", "licence": "none needed", "share": job.synthetic_share})
+        data.append({"name": "generated", "licence": "none needed", "share": job.synthetic_share})
     return dataclasses.replace(
         card,
         threshold=best["threshold"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,17 @@ from aftermap.core.cards import read_package
 from aftermap.core.datasets.synthetic import generate_scene
 from aftermap.core.errors import DatasetError, JobError
 from aftermap.core.evaluate_model import evaluate_model
-from aftermap.core.jobs import EvaluateModel, Figure, Metric, Progress, Result, TrainModel, Warning
+from aftermap.core.generate_scenes import generate_scenes
+from aftermap.core.jobs import (
+    EvaluateModel,
+    Figure,
+    GenerateScenes,
+    Metric,
+    Progress,
+    Result,
+    TrainModel,
+    Warning,
+)
 from aftermap.core.networks.package import load_network
 from aftermap.core.train_model import train_model
 from aftermap.core.training.losses import bce, build_loss, dice, focal, suggest_positive_weight
@@ -187,3 +198,39 @@ def test_schedule_fits_any_length_of_run(steps: int):
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.01)
     assert rates.index(max(rates)) <= max(1, steps // 10)
+
+
+def test_recorded_scores_stand_on_the_card_once(tiles: Path, trained, tmp_path: Path):
+    model = tmp_path / "copy.aftermap"
+    shutil.copy(trained[0] / "town.aftermap", model)
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({tiles.name: {"validation": ["south_004"], "other": ["south_005"]}}))
+    weights = read_package(model).card.weights_sha256
+    for part in ("validation", "other", "other"):
+        job = EvaluateModel(str(model), str(tiles), splits=str(splits), part=part, record=True, device="cpu")
+        *_, result = evaluate_model(job)
+    card = read_package(model).card
+    assert [(m["part"], m["tiles"], m["left_out"]) for m in card.metrics] == [
+        ("validation", 1, False),
+        ("other", 1, False),
+    ]
+    assert card.metrics[-1]["iou"] == result.values["iou"]
+    assert card.weights_sha256 == weights
+    load_network(read_package(model))
+
+
+def test_generated_scenes_can_be_scored_under_their_covers(trained, tmp_path: Path):
+    job = GenerateScenes(str(tmp_path / "scenes"), count=2, seed=4, size_px=256, gsd_m=0.5, style="suburb")
+    *_, made = generate_scenes(job)
+    assert made.values["scenes"] == 2
+    model = str(trained[0] / "town.aftermap")
+    *_, result = evaluate_model(EvaluateModel(model, made.outputs["folder"], threshold=0.0, device="cpu"))
+    assert result.values["tiles"] == 2
+    assert result.values["recall_under_cars"] == result.values["recall_under_trees"] == 1.0
+
+
+@pytest.mark.parametrize("changes", [{"count": 0}, {"size_px": 8}, {"gsd_m": 50.0}, {"style": "baroque"}])
+def test_scenes_that_make_no_sense_are_refused(tmp_path: Path, changes):
+    with pytest.raises(JobError):
+        list(generate_scenes(GenerateScenes(str(tmp_path / "scenes"), **changes)))
+    assert not (tmp_path / "scenes").exists()
