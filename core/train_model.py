@@ -45,7 +45,7 @@ _NEW_ARCHITECTURE = {"name": "unet", "encoder": "mobilenet_v2", "decoder": "ligh
 _HEADS = ("road", "building")
 _BEST_NAME = "best.safetensors"
 _DRAWN_TILES = 4
-_TILE_PX = 1024  # large tiles: less is computed twice, and fewer pixels lie near a border
+_TILE_PX = 1536  # large tiles: less is computed twice, and fewer pixels lie near a border
 _MARGIN_CROPS = 4
 _MARGIN_STRIDES = 24  # side of the crops that the context margin is measured on
 _SYNTHETIC_SCENES = 240
@@ -210,7 +210,7 @@ def _start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
         gsd_m=job.working_gsd_m or 0.8,
         gsd_range_m=(0.1, 2.0),
         tile_px=_TILE_PX,
-        margin_px=128,
+        margin_px=192,
         stride_px=network.stride_px,
         threshold=0.5,
     )
