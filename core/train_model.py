@@ -24,7 +24,7 @@ from .datasets.index import IndexProgress, TileRecord, index_tiles
 from .datasets.splits import split_tiles
 from .datasets.synthetic import generate_scene
 from .errors import DatasetError, JobError, ModelError
-from .evaluation.pixel_scores import LevelCounts, level_of, relaxed_f1, sum_relaxed
+from .evaluation.pixel_scores import LEVELS, LevelCounts, choose_threshold, level_of, relaxed_f1, sum_relaxed
 from .jobs import Event, Figure, Metric, Progress, Result, TrainModel, Warning
 from .networks.context import measure_margin
 from .networks.devices import choose_device, choose_precision, describe_device
@@ -115,55 +115,59 @@ def _check(job: TrainModel) -> None:
 
 def _find_sets(job: TrainModel) -> Generator[Event, None, list[_TileSet]]:
     sets = []
-    for i, folder in enumerate(job.folders):
+    for i, name in enumerate(job.folders):
+        folder = Path(name)
         licence = job.licences[i] if i < len(job.licences) else "not stated"
-        found, how = _split(job, Path(folder), licence)
-        if how:
-            yield Warning(f"{found.name}: {how}")
-        sets.append((yield from _usable(job, found)))
+        found, shares = yield from _usable(job, find_tiles(folder), folder.name)
+        train, validation = yield from _split(job, folder, found, shares)
+        train = [t for t in train if shares[t.stem] >= job.min_share]
+        if not train or not validation:
+            raise DatasetError(
+                f"{folder.name} leaves {len(train)} training and {len(validation)} validation tiles: "
+                "add tiles, or lower the least class share."
+            )
+        sets.append(_TileSet(folder.name, licence, train, validation))
     return sets
 
 
-def _split(job: TrainModel, folder: Path, licence: str) -> tuple[_TileSet, str]:
-    tiles = find_tiles(folder)
+def _split(
+    job: TrainModel, folder: Path, tiles: list[LabelledTile], shares: dict[str, float]
+) -> Generator[Event, None, tuple[list[LabelledTile], list[LabelledTile]]]:
     if job.splits:
         lists = read_splits(Path(job.splits), folder, job.task)
-        parts = [select_tiles(tiles, lists.get(part, []), folder) for part in ("train", "validation")]
-        return _TileSet(folder.name, licence, *parts), ""
+        broken = set(shares) - {t.stem for t in tiles}
+        train, validation = (
+            select_tiles(tiles, [s for s in lists.get(part, []) if s not in broken], folder)
+            for part in ("train", "validation")
+        )
+        return train, validation
     if job.validation:
         if len(job.folders) > 1:
             raise JobError(
                 "One folder of validation tiles serves one folder of training tiles: give a splits file."
             )
-        return _TileSet(folder.name, licence, tiles, find_tiles(Path(job.validation))), ""
-    train, validation, how = split_tiles(tiles, job.validation_share)
-    return _TileSet(folder.name, licence, train, validation), how
+        held_out, _ = yield from _usable(job, find_tiles(Path(job.validation)), Path(job.validation).name)
+        return tiles, held_out
+    train, validation, how = split_tiles(tiles, [shares[t.stem] for t in tiles], job.validation_share)
+    yield Warning(f"{folder.name}: {how}")
+    return train, validation
 
 
-def _usable(job: TrainModel, found: _TileSet) -> Generator[Event, None, _TileSet]:
-    """Leave out broken tiles (with a word on each) and those under the chosen class share."""
-    cache = cache_folder(job.cache) / "indexes"
-    kept: dict[str, list[LabelledTile]] = {}
-    for part, tiles in (("train", found.train), ("validation", found.validation)):
-        records: list[TileRecord] = []
-        for news in index_tiles(tiles, cache) if tiles else ():
-            if isinstance(news, IndexProgress):
-                yield Progress(0.0, f"Indexing {found.name}: tile {news.done} of {news.total}")
-            else:
-                records = news
-        for record in records:
-            if record.problem:
-                yield Warning(record.problem)
-        least = job.min_share if part == "train" else 0.0
-        kept[part] = [
-            t for t, r in zip(tiles, records, strict=True) if not r.problem and r.road_share >= least
-        ]
-    if not kept["train"] or not kept["validation"]:
-        raise DatasetError(
-            f"{found.name} leaves {len(kept['train'])} training and {len(kept['validation'])} validation "
-            "tiles: add tiles, or lower the least class share."
-        )
-    return dataclasses.replace(found, train=kept["train"], validation=kept["validation"])
+def _usable(
+    job: TrainModel, tiles: list[LabelledTile], name: str
+) -> Generator[Event, None, tuple[list[LabelledTile], dict[str, float]]]:
+    """The tiles that can be read, with a word on each that cannot, and class shares by stem."""
+    records: list[TileRecord] = []
+    for news in index_tiles(tiles, cache_folder(job.cache) / "indexes"):
+        if isinstance(news, IndexProgress):
+            yield Progress(0.0, f"Indexing {name}: tile {news.done} of {news.total}")
+        else:
+            records = news
+    for record in records:
+        if record.problem:
+            yield Warning(record.problem)
+    usable = [t for t, r in zip(tiles, records, strict=True) if not r.problem]
+    return usable, {r.stem: r.road_share for r in records}
 
 
 def _start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
@@ -283,7 +287,7 @@ def _finish_card(
         card,
         threshold=best["threshold"],
         calibration={
-            "method": "highest mean IoU of the sets over their validation tiles",
+            "method": "mean IoU of the sets over their validation tiles",
             "temperature": 1.0,
         },
         metrics=tuple(best["sets"]),
@@ -348,9 +352,9 @@ def _generate_tiles(job: TrainModel) -> Generator[Event, None, list[TileArrays]]
 
 
 def _suggest_steps(tiles: Sequence[TileArrays], job: TrainModel) -> int:
-    """About sixty looks at each crop's worth of ground, 300 to 4000 steps."""
+    """About sixty looks at each crop's worth of ground, 150 to 4000 steps."""
     crops = sum(max(1.0, t.labels[0].size / job.crop_px**2) for t in tiles)
-    return int(np.clip(60 * crops / job.batch_size, 300, 4000))
+    return int(np.clip(60 * crops / job.batch_size, 150, 4000))
 
 
 class _History:
@@ -374,8 +378,8 @@ class _History:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The round with the highest mean IoU over the sets."""
-        return max(self.rounds, key=lambda r: r["iou"])
+        """The round with the highest mean IoU over the sets, and the last of equals."""
+        return max(self.rounds, key=lambda r: (r["iou"], r["step"]))
 
     def add_round(self, scores: dict[str, Any], network: SegmentationNetwork) -> None:
         """Keep a round's scores, and its network if it is the best so far."""
@@ -429,7 +433,7 @@ def _validate(
     history: _History,
     figures: Path | None,
 ) -> Iterator[Event]:
-    """Score the averaged network; the threshold is the one with the highest mean IoU over the sets."""
+    """Score the averaged network, and choose its threshold by the mean IoU over the sets."""
     segmenter = Segmenter(
         copy.deepcopy(trainer.averaged), card, trainer.device, choose_precision(trainer.device)
     )
@@ -444,11 +448,17 @@ def _validate(
                 f"Validating {one.name}: tile {len(tiles)} of {len(one.validation)}",
             )
         results.append((one, counts, tiles))
-    mean_iou = np.mean([c.iou_curve() for _, c, _ in results], axis=0)
-    threshold = max(1, int(mean_iou.argmax())) / 254
+    telling = [c for _, c, _ in results if c.positive.any()]
+    if not telling and not history.rounds:
+        yield Warning(
+            "No validation tile shows a road, so neither rounds nor thresholds can be compared: "
+            "add tiles that do."
+        )
+    curve = np.mean([c.iou_curve() for c in telling], axis=0) if telling else np.zeros(LEVELS)
+    threshold = choose_threshold(curve, card.threshold)
     scores: dict[str, Any] = {
         "step": trainer.step,
-        "iou": float(mean_iou.max()),
+        "iou": float(curve.max()),
         "threshold": threshold,
         "sets": [],
     }

@@ -184,7 +184,7 @@ def fake_tiles(*stems: str) -> list[LabelledTile]:
 
 def test_areas_are_never_split():
     tiles = fake_tiles(*(f"t{area}_{i:03d}" for area in range(1, 6) for i in range(1, 5)))
-    train, validation, how = split_tiles(tiles, 0.2)
+    train, validation, how = split_tiles(tiles, [0.1] * 20, 0.2)
     area = lambda t: t.stem.split("_")[0]  # noqa: E731  named for the next line only
     assert {area(t) for t in train}.isdisjoint({area(t) for t in validation})
     assert len(train) + len(validation) == 20
@@ -211,7 +211,7 @@ def test_georeferenced_tiles_that_overlap_stand_on_one_side(tmp_path: Path):
     tiles = [LabelledTile(s, tmp_path / "images" / f"{s}.tif", tmp_path) for s in "abcdefghijkl"]
     # the names must not tell areas apart, so that geography decides
     tiles = [LabelledTile("tile", t.image, t.mask) for t in tiles]
-    train, validation, how = split_tiles(tiles, 0.25)
+    train, validation, how = split_tiles(tiles, [0.1] * 12, 0.25)
     assert len(validation) == 3
     right_of_train = max(500000 + "abcdefghijkl".index(t.image.stem) * 10 + 20 for t in train)
     left_of_validation = min(500000 + "abcdefghijkl".index(t.image.stem) * 10 for t in validation)
@@ -222,14 +222,27 @@ def test_georeferenced_tiles_that_overlap_stand_on_one_side(tmp_path: Path):
 def test_unplaced_crops_of_one_scene_are_split_by_a_run_of_names(tmp_path: Path):
     for i in range(10):
         write_pair(tmp_path, f"crop_{i:02d}")
-    train, validation, _ = split_tiles(find_tiles(tmp_path), 0.2)
+    train, validation, _ = split_tiles(find_tiles(tmp_path), [0.1] * 10, 0.2)
     assert [t.stem for t in validation] == ["crop_08", "crop_09"]
     assert "crop_07" not in [t.stem for t in train]
 
 
+def test_validation_tiles_hold_the_class_where_only_some_do(tmp_path: Path):
+    for i in range(10):
+        write_pair(tmp_path, f"crop_{i:02d}")
+    shares = [0.0] * 10
+    shares[3:5] = [0.2, 0.2]
+    train, validation, _ = split_tiles(find_tiles(tmp_path), shares, 0.1)
+    assert [t.stem for t in validation] in (["crop_03"], ["crop_04"])
+    assert len(train) == 7  # both neighbours are left out
+    singles = fake_tiles(*(f"{'abcde'[i]}_{i}" for i in range(5)))
+    _, validation, _ = split_tiles(singles, [0.0, 0.0, 0.1, 0.0, 0.2], 0.2)
+    assert validation[0].stem in ("c_2", "e_4")
+
+
 def test_one_tile_cannot_be_split():
     with pytest.raises(DatasetError, match="cannot be split"):
-        split_tiles(fake_tiles("a"), 0.2)
+        split_tiles(fake_tiles("a"), [0.1], 0.2)
 
 
 # -------------------------------------------------------------------------------------------- crops

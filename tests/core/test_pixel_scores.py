@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aftermap.core.evaluation.pixel_scores import LevelCounts, level_of, relaxed_counts, relaxed_f1
+from aftermap.core.evaluation.pixel_scores import (
+    LEVELS,
+    LevelCounts,
+    choose_threshold,
+    level_of,
+    relaxed_counts,
+    relaxed_f1,
+)
 from aftermap.core.raster.probability import encode_probabilities
 
 
@@ -79,3 +86,19 @@ def test_relaxed_scores_by_hand():
     assert relaxed_f1((5, 10, 5, 10)) == 0.5
     assert relaxed_f1((0, 0, 0, 5)) == 0.0
     assert np.isnan(relaxed_f1((0, 0, 0, 0)))
+
+
+def test_threshold_stays_near_its_prior_where_the_curve_is_flat():
+    curve = np.zeros(LEVELS)
+    curve[50:150] = 0.6
+    curve[60] = 0.6001
+    assert choose_threshold(curve, 0.4) == pytest.approx(0.4, abs=0.003)
+    assert choose_threshold(curve, 0.9) == pytest.approx(149 / 254)
+    curve[200] = 0.7
+    assert choose_threshold(curve, 0.4) == pytest.approx(200 / 254)
+
+
+def test_without_any_road_the_prior_stays():
+    counts = LevelCounts()
+    counts.add(np.full((4, 4), 10, np.uint8), np.zeros((4, 4), np.uint8))
+    assert choose_threshold(counts.iou_curve(), 0.35) == 0.35
