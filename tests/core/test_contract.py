@@ -31,6 +31,7 @@ from aftermap.core.jobs import (
     Event,
     Failure,
     Figure,
+    GenerateScenes,
     Job,
     Metric,
     Progress,
@@ -58,6 +59,7 @@ JOBS: list[Job] = [
     DescribeRaster(raster="line\nbreak.tif", bands=(1,)),
     TrainModel(folders=("tiles", "more tiles"), output="m.aftermap", architecture={"name": "unet"}),
     EvaluateModel(model="m.aftermap", folder="tiles"),
+    GenerateScenes(folder="scenes", count=2),
 ]
 EVENTS: list[Event] = [
     Progress(0.25, "3 of 12 tiles"),
@@ -183,7 +185,7 @@ def test_a_card_may_hold_what_a_later_version_adds() -> None:
         ("{", "not readable"),
         ("[]", "not readable"),
         ("{}", "of format None"),
-        (CARD.to_json().replace("aftermap-model/1", "aftermap-model/9"), "Update Aftermap"),
+        (CARD.to_json().replace("aftermap-model/1", "aftermap-model/9"), "update Aftermap"),
         (json.dumps({"format": "aftermap-model/1", "name": "x"}), "incomplete"),
     ],
 )

@@ -10,6 +10,7 @@ import csv
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pyogrio
@@ -18,8 +19,23 @@ from rasterio.warp import transform_bounds
 
 APPROXIMATE_GSD_M = "0.6"
 TIMEOUT_S = 600
-# What no reader can make roads of: no raster, cut off, corrupt, nothing but nodata.
-REFUSED = {"invalid_tif", "truncated", "jpeg_corrupt", "u16_all_nodata_4band"}
+# What has to be refused, and words of the reason: damaged files, nothing but nodata, pixels too large to
+# show a road, mosaics whose files are elsewhere.
+COARSE = "on the ground"
+REFUSED = {
+    "invalid_tif": "no raster",
+    "truncated": "cannot be read to its end",
+    "jpeg_corrupt": "cannot be read to its end",
+    "u16_all_nodata_4band": "no valid pixel",
+    "u8_rgb_utm_nodata0": COARSE,
+    "u8_rgba_alpha": COARSE,
+    "gcp_vrt": COARSE,
+    "palette_colormap": COARSE,
+    "naip_4band_2009": COARSE,
+    "derived_vrt_mosaic": "missing",
+}
+
+warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
 
 
 def segment(raster: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -37,13 +53,13 @@ def segment(raster: Path, out: Path, *options: str) -> subprocess.CompletedProce
     )
 
 
-def faults_of_refusal(done: subprocess.CompletedProcess[str], out: Path) -> list[str]:
-    """Why this is not a refusal in a sentence; empty if it is."""
+def faults_of_refusal(done: subprocess.CompletedProcess[str], out: Path, reason: str) -> list[str]:
+    """Why this is not a refusal in a sentence for this reason; empty if it is."""
     said = [line for line in done.stderr.splitlines() if line.strip()]
     faults = []
     if done.returncode == 0:
         faults.append("was not refused")
-    if "Traceback" in done.stderr or not said:
+    if "Traceback" in done.stderr or not said or reason not in said[-1]:
         faults.append(f"no sentence but {done.stderr[-300:]!r}")
     if out.exists() and any(out.iterdir()):
         faults.append(f"left {[path.name for path in out.iterdir()]}")
@@ -89,13 +105,13 @@ def main() -> None:
             has_crs = "crs=None" not in row["as_opened_by_rasterio"]
             faults, options, rasters = [], (), rasters + 1
             if not has_crs:
-                faults += faults_of_refusal(segment(raster, out), out)
+                faults += faults_of_refusal(segment(raster, out), out, REFUSED.get(row["dir"], "no CRS"))
                 options = ("--gsd", APPROXIMATE_GSD_M)
             done = segment(raster, out, *options)
-            is_refusal = row["dir"] in REFUSED
-            faults += faults_of_refusal(done, out) if is_refusal else faults_of_result(done, raster, out)
+            reason = REFUSED.get(row["dir"])
+            faults += faults_of_refusal(done, out, reason) if reason else faults_of_result(done, raster, out)
             failed += bool(faults)
-            outcome = "; ".join(faults) or (done.stderr.strip().splitlines()[-1] if is_refusal else "roads")
+            outcome = "; ".join(faults) or (done.stderr.strip().splitlines()[-1] if reason else "roads")
             print(f"{'FAULT' if faults else 'ok':6}{row['dir']}/{row['file']}: {outcome}", flush=True)
     print(f"{rasters - failed} of {rasters} as they should be")
     sys.exit(bool(failed))
