@@ -28,8 +28,7 @@ from .blending import Blender
 from .channel import Channel, ChannelClosedError
 from .journal import ROWS_NAME, RowJournal
 
-_READ_AHEAD = 4  # tiles that wait for the network
-_WRITE_BEHIND = 4  # tiles that wait to be blended and written
+_WAITING = 2  # tiles that wait for the network, or to be written; a batch where that is more
 _CUDA_BATCH = 8  # a CPU gains nothing from batches
 
 
@@ -142,8 +141,8 @@ def predict_raster(
         # The row before the first unfinished one is predicted again, for the strip that both share.
         rows = range(max(0, finished - 1), plan.lattice_rows)
         tiles = (tile for row in rows for tile in plan.tiles_of(row))
-        windows: Channel[_Window] = Channel(_READ_AHEAD)
-        maps: Channel[_Map] = Channel(_WRITE_BEHIND)
+        windows: Channel[_Window] = Channel(max(_WAITING, batch_size))
+        maps: Channel[_Map] = Channel(max(_WAITING, batch_size))
         reader = _Stage(partial(_read, source, grid, region, tiles, segmenter.fill, windows), windows.finish)
         writer = _Stage(partial(_write, plan, maps, journal), maps.close)
         reader.start()
@@ -256,7 +255,8 @@ def _write(plan: TilePlan, maps: Iterable[_Map], journal: RowJournal) -> None:
     """Blend, encode and write the rows of tiles that are not finished yet."""
     blender = Blender(plan)
     current = journal.tile_rows_done
-    rows = _empty_rows(plan, current)
+    buffer = np.empty((plan.tile_px, plan.grid.width), dtype=np.uint8)  # no row of tiles finishes more
+    rows = _empty_rows(plan, current, buffer)
     for item in maps:
         block = blender.add(item.tile, item.probabilities)
         if item.tile.lattice_row < current:
@@ -264,7 +264,7 @@ def _write(plan: TilePlan, maps: Iterable[_Map], journal: RowJournal) -> None:
         while current < item.tile.lattice_row:
             journal.append(rows.data)
             current += 1
-            rows = _empty_rows(plan, current)
+            rows = _empty_rows(plan, current, buffer)
         height, width = block.values.shape
         wanted = np.zeros((height, width), dtype=bool)
         top, left = item.tile.row - block.row, item.tile.col - block.col
@@ -274,15 +274,17 @@ def _write(plan: TilePlan, maps: Iterable[_Map], journal: RowJournal) -> None:
     while current < plan.lattice_rows:
         journal.append(rows.data)
         current += 1
-        rows = _empty_rows(plan, current)
+        rows = _empty_rows(plan, current, buffer)
 
 
-def _empty_rows(plan: TilePlan, lattice_row: int) -> NDArray[np.uint8]:
-    """The pixel rows that a row of tiles finishes: uint8 (rows, grid.width), all nodata."""
+def _empty_rows(plan: TilePlan, lattice_row: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixel rows that a row of tiles finishes: uint8 (rows, grid.width), all nodata, in the buffer."""
     top = lattice_row * plan.step_px
     is_bottom = lattice_row == plan.lattice_rows - 1
     bottom = plan.grid.height if is_bottom else min(top + plan.step_px, plan.grid.height)
-    return np.full((max(0, bottom - top), plan.grid.width), NODATA, dtype=np.uint8)
+    rows = buffer[: max(0, bottom - top)]
+    rows.fill(NODATA)
+    return rows
 
 
 def _identity(

@@ -6,12 +6,12 @@ import rasterio
 from rasterio._err import CPLE_BaseError  # GDAL's own errors; rasterio lets some of them through
 from rasterio.errors import RasterioError
 
-_CACHE_MB = 192  # the default is a share of the machine's memory, which a large raster then fills
+_CACHE_BYTES = 64_000_000  # the default is a share of the machine's memory, which a large raster then fills
 
 GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, OSError)
 """What opening, reading or writing raises when the fault is the file's or the disk's."""
 
 
 def bounded_gdal() -> rasterio.Env:
-    """A context in which GDAL's block cache is bounded; the bound holds for the process from then on."""
-    return rasterio.Env(GDAL_CACHEMAX=_CACHE_MB)
+    """A context in which GDAL's block cache is bounded: to be open around each read, copy and write."""
+    return rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)  # rasterio hands it over in bytes, not in megabytes

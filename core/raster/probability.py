@@ -226,10 +226,15 @@ def _check_whole(path: Path, grid: Grid) -> None:
     with rasterio.open(path) as dataset:
         if (dataset.width, dataset.height) != (grid.width, grid.height):
             raise RasterioError("its size is wrong")
-        corner = ((grid.height - 1, grid.height), (grid.width - 1, grid.width))
-        dataset.read(1, window=corner)
-        for factor in dataset.overviews(1):
-            dataset.read(1, out_shape=(max(1, grid.height // factor), max(1, grid.width // factor)))
+        _read_corner(dataset)
+        overviews = len(dataset.overviews(1))
+    for level in range(overviews):
+        with rasterio.open(path, overview_level=level) as dataset:
+            _read_corner(dataset)
+
+
+def _read_corner(dataset: rasterio.DatasetReader) -> None:
+    dataset.read(1, window=((dataset.height - 1, dataset.height), (dataset.width - 1, dataset.width)))
 
 
 def _flush(path: Path) -> None:

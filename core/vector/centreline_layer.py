@@ -17,6 +17,9 @@ from .views import Settings, View
 from .windows import Window
 
 LAYER = "road_centrelines"
+SHORTEST_PX = 1.0
+"""Lines shorter than a pixel are not written."""
+
 # Names of ten letters at most: a Shapefile export keeps them.
 FIELDS = {
     "class": "object",
@@ -73,7 +76,10 @@ class CentrelineLayer:
             seam_cols, seam_rows = ({w.col for w in batch}, {w.row for w in batch})
             lines = join_at_seams(lines, np.array(sorted(seam_cols)), np.array(sorted(seam_rows)))
         geometries = lines.geometries(self._settings.tolerance_px)
-        probability, half_width, bridged = lines.means().T
+        # A loop of some pixels collapses in the simplification, and a cut may leave less than one: no roads.
+        is_line = shapely.length(geometries) >= SHORTEST_PX
+        geometries = geometries[is_line]
+        probability, half_width, bridged = lines.means()[is_line].T
         length_m = self._lengths_m(geometries)
         self._writer.append(
             shapely.transform(geometries, self._ground.coordinates),

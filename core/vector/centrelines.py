@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
+from .components import find_components
 from .skeletons import (
     NOWHERE,
     Bools,
@@ -74,8 +74,8 @@ def find_centrelines(mask: Bools, probability: NDArray[np.float32], gsd_m: float
         return Network(trace_paths(np.zeros_like(mask)), np.zeros(0), np.zeros(0, bool))
     paths = trace_paths(skeletonize(mask))  # type: ignore[no-untyped-call]  # scikit-image has no types
     # Hair goes first: what it splits off a road's true end would else be taken for a spur.
-    paths = _prune(paths, mask.shape, edge, widths=_HAIR)
-    paths = _prune(paths, mask.shape, edge, widths=1.0, shortest_px=SPUR_M / gsd_m)
+    paths = _prune(paths, edge, widths=_HAIR)
+    paths = _prune(paths, edge, widths=1.0, shortest_px=SPUR_M / gsd_m)
     image = _extend_ends(paths, mask, edge, gsd_m)
     _bridge_gaps(image, mask, probability, gsd_m)
     paths = trace_paths(image)
@@ -90,23 +90,24 @@ def find_centrelines(mask: Bools, probability: NDArray[np.float32], gsd_m: float
 
 
 def _fill_islands(mask: Bools, largest_px: float) -> Bools:
-    labels, count = ndimage.label(~mask, structure=np.ones((3, 3), bool))
-    if count < 2:
+    islands = find_components(~mask, diagonal=True)
+    if islands.count < 2:
         return mask
-    size = np.bincount(labels.ravel())
-    is_island = size <= largest_px
-    is_island[0] = False
-    if not is_island.any():
-        return mask
-    filled: Bools = mask | is_island[labels]
+    filled = mask.copy()
+    np.put(filled, islands.pixels((islands.sizes_px() <= largest_px)[islands.label]), True)
     return filled
 
 
 def _measure_edges(mask: Bools) -> KDTree | None:
     """The background pixels along roads, for distances; none where there is no road or nothing else."""
-    edge = ndimage.binary_dilation(mask) & ~mask
-    points = np.argwhere(edge)
-    return KDTree(points, balanced_tree=False) if len(points) else None
+    edge = np.zeros_like(mask)
+    edge[1:] |= mask[:-1]
+    edge[:-1] |= mask[1:]
+    edge[:, 1:] |= mask[:, :-1]
+    edge[:, :-1] |= mask[:, 1:]
+    edge &= ~mask
+    points = np.column_stack(np.divmod(np.flatnonzero(edge), mask.shape[1]))
+    return KDTree(points, compact_nodes=False, balanced_tree=False) if len(points) else None
 
 
 def _half_widths(rows: Ints, cols: Ints, edge: KDTree) -> Floats:
@@ -119,9 +120,7 @@ def _half_widths(rows: Ints, cols: Ints, edge: KDTree) -> Floats:
     return distance
 
 
-def _prune(
-    paths: Paths, shape: tuple[int, int], edge: KDTree, *, widths: float, shortest_px: float = 0.0
-) -> Paths:
+def _prune(paths: Paths, edge: KDTree, *, widths: float, shortest_px: float = 0.0) -> Paths:
     """Take away side lines shorter than so many widths of the road, or than a length."""
     if len(paths.junctions) == 0:
         return paths
@@ -141,7 +140,7 @@ def _prune(
     rank = np.empty(len(paths), np.int64)
     rank[order] = np.arange(len(paths)) - np.searchsorted(node[order], node[order])
     is_spur &= ~((spurs == degree)[node] & (rank < 2))
-    return trace_paths(paths.drawn(~is_spur, shape))
+    return paths.retraced(~is_spur)
 
 
 def _extend_ends(paths: Paths, mask: Bools, edge: KDTree, gsd_m: float) -> Bools:
@@ -247,15 +246,18 @@ def _drop_loners(paths: Paths, shape: tuple[int, int], shortest_px: float, edge:
     """Take away parts that hang on nothing and are short, or shorter than twice their width (squares)."""
     component = paths.components()
     length = np.bincount(component, weights=paths.lengths_px())
-    half_width = _half_widths(paths.rows, paths.cols, edge)
-    widest = np.zeros(len(length))
-    np.maximum.at(widest, component[paths.path_of], half_width)
     at_border = (paths.rows == 0) | (paths.cols == 0)
     at_border |= (paths.rows == shape[0] - 1) | (paths.cols == shape[1] - 1)
     leaves = np.zeros(len(length), bool)
     leaves[component[paths.path_of[at_border]]] = True
-    is_road = leaves | (length >= np.maximum(shortest_px, 4 * widest))
-    return paths if is_road.all() else trace_paths(paths.drawn(is_road[component], shape))
+    is_road = leaves | (length >= shortest_px)
+    in_doubt = is_road & ~leaves
+    pixels = np.flatnonzero(in_doubt[component][paths.path_of])
+    widest = np.zeros(len(length))
+    half_width = _half_widths(paths.rows[pixels], paths.cols[pixels], edge)
+    np.maximum.at(widest, component[paths.path_of[pixels]], half_width)
+    is_road &= ~in_doubt | (length >= 4 * widest)
+    return paths if is_road.all() else paths.retraced(is_road[component])
 
 
 def _merge_crossings(paths: Paths, edge: KDTree, gsd_m: float) -> Paths:

@@ -23,7 +23,7 @@ Columns = Mapping[str, NDArray[np.generic]]
 ORIGIN_FIELDS = {"model": "object", "source": "object", "date": "object"}
 
 _ROAD_CLASS = "road"
-_FEATURES_A_WRITE = 20_000
+BYTES_A_WRITE = 8_000_000  # of geometries; polygons of whole blocks have thousands of vertices
 _VERSION = "1.2"  # what the GDAL of QGIS 3.22 reads without a warning
 _UNDEFINED_SRID = 99999
 
@@ -35,7 +35,7 @@ def constant_columns(count: int, origin: Mapping[str, str]) -> dict[str, NDArray
 
 
 class LayerWriter:
-    """One layer of a new GeoPackage; memory holds `_FEATURES_A_WRITE` features at most.
+    """One layer of a new GeoPackage; memory holds what is appended up to `BYTES_A_WRITE`.
 
     What it wrote is complete after `close`; what it leaves when it is not closed is for its owner to delete.
     """
@@ -63,7 +63,7 @@ class LayerWriter:
         self._schema = schema
         self._geometries: list[NDArray[np.object_]] = []
         self._columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in schema}
-        self._waiting = 0
+        self._waiting_bytes = 0
         self._is_made = False
         try:
             path.unlink(missing_ok=True)  # GDAL would keep the other layers of a file that is there
@@ -80,11 +80,12 @@ class LayerWriter:
         Raises:
             OutputError: The file cannot be written.
         """
-        self._geometries.append(geometries)
+        encoded = shapely.to_wkb(geometries)
+        self._geometries.append(encoded)
         for name, parts in self._columns.items():
             parts.append(columns[name])
-        self._waiting += len(geometries)
-        if self._waiting >= _FEATURES_A_WRITE:
+        self._waiting_bytes += sum(map(len, encoded))
+        if self._waiting_bytes >= BYTES_A_WRITE:
             self._flush()
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ class LayerWriter:
         Raises:
             OutputError: The file cannot be written, or did not keep what was written.
         """
-        if self._waiting or not self._is_made:
+        if self._waiting_bytes or not self._is_made:
             self._flush()
         try:
             if self._crs is None:
@@ -123,7 +124,7 @@ class LayerWriter:
             raise self._failure(error) from error
         self._is_made = True
         self.count += len(geometries)
-        self._waiting = 0
+        self._waiting_bytes = 0
         self._geometries.clear()
         for parts in self._columns.values():
             parts.clear()
@@ -133,7 +134,7 @@ class LayerWriter:
     ) -> None:
         pyogrio.raw.write(
             self.path,
-            geometry=shapely.to_wkb(geometries),
+            geometry=geometries,
             field_data=columns,
             field_mask=[np.isnan(column) if column.dtype.kind == "f" else None for column in columns],
             fields=list(self._schema),

@@ -35,8 +35,8 @@ def order_paths(count: int, tails: Ints, heads: Ints) -> tuple[Ints, Ints]:
 
     is_cycle = np.ones(paths, bool)
     is_cycle[label[degree < 2]] = False
-    lowest = np.full(paths, count, np.int64)
-    np.minimum.at(lowest, label, np.arange(count))
+    lowest = np.empty(paths, np.int64)
+    lowest[label[::-1]] = np.arange(count)[::-1]  # the last that is assigned stays
     edge_path = label[tails]
     at_lowest = is_cycle[edge_path] & ((tails == lowest[edge_path]) | (heads == lowest[edge_path]))
     cut = np.full(paths, -1, np.int64)
@@ -47,10 +47,9 @@ def order_paths(count: int, tails: Ints, heads: Ints) -> tuple[Ints, Ints]:
     degree = np.bincount(tails, minlength=count) + np.bincount(heads, minlength=count)
 
     ends = np.flatnonzero(degree < 2)
-    first = np.full(paths, count, np.int64)
-    last = np.full(paths, -1, np.int64)
-    np.minimum.at(first, label[ends], ends)
-    np.maximum.at(last, label[ends], ends)
+    first, last = np.empty((2, paths), np.int64)
+    first[label[ends[::-1]]] = ends[::-1]
+    last[label[ends]] = ends
     rank = np.argsort(first)
     joined = _adjacency(
         count,

@@ -14,9 +14,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from ..raster.probability import LEVELS
+from .components import Components
 from .ground import Ground
 from .layers import ORIGIN_FIELDS, LayerWriter, constant_columns
-from .polygons import polygonize_mask
+from .polygons import Outlines, polygonize_mask
 from .simplification import simplify_polygons
 from .views import Settings, View
 from .windows import Window
@@ -83,30 +84,34 @@ class PolygonLayer:
 
     def add(self, view: View) -> None:
         """Outline the roads of a window."""
+        if not view.mask.any():
+            return
         for cell in view.window.cells(self._settings.cut_px):
             part = view.part(cell)
             outlines = polygonize_mask(view.mask[part])
             if len(outlines.polygons):
-                self._batch.pieces.append(
-                    _measure(outlines.polygons, outlines.labels, view.values[part], cell)
-                )
-            self._link(cell, np.where(outlines.labels > 0, outlines.labels + (self._batch.count - 1), -1))
+                self._batch.pieces.append(_measure(outlines, view.values[part], cell))
+            self._link(cell, outlines.components)
             self._batch.count += len(outlines.polygons)
 
-    def _link(self, cell: Window, numbers: NDArray[np.int64]) -> None:
+    def _link(self, cell: Window, components: Components) -> None:
         """Note which pieces touch those of the windows above and to the left."""
         batch = self._batch
         below, beyond = cell.row + cell.height, cell.col + cell.width
+        left, right = components.in_border_columns()
         for key, border in (
-            (("above", cell.row, cell.col), numbers[0]),
-            (("left", cell.row, cell.col), numbers[:, 0]),
+            (("above", cell.row, cell.col), components.in_row(0)),
+            (("left", cell.row, cell.col), left),
         ):
             other = batch.borders.pop(key, None)
             if other is not None:
                 touches = (border >= 0) & (other >= 0)
-                batch.links.append(np.column_stack([border[touches], other[touches]]))
-        batch.borders["above", below, cell.col] = numbers[-1].copy()
-        batch.borders["left", cell.row, beyond] = numbers[:, -1].copy()
+                batch.links.append(np.column_stack([border[touches] + batch.count, other[touches]]))
+        for key, border in (
+            (("above", below, cell.col), components.in_row(cell.height - 1)),
+            (("left", cell.row, beyond), right),
+        ):
+            batch.borders[key] = np.where(border >= 0, border + batch.count, -1)
 
     def finish(self, batch: tuple[Window, ...]) -> None:
         """Join what crosses the seams of a batch of windows, simplify and write it."""
@@ -134,17 +139,18 @@ class PolygonLayer:
         self._writer.close()
 
 
-def _measure(
-    polygons: NDArray[np.object_], labels: NDArray[np.int32], values: NDArray[np.uint8], cell: Window
-) -> _Pieces:
-    label, value = labels[labels > 0] - 1, values[labels > 0]
-    least = np.full(len(polygons), LEVELS)
-    np.minimum.at(least, label, value)
+def _measure(outlines: Outlines, values: NDArray[np.uint8], cell: Window) -> _Pieces:
+    components, count = outlines.components, len(outlines.polygons)
+    value = values.ravel()[components.pixels()]
+    begins = np.cumsum(components.lengths_px) - components.lengths_px
+    total = np.add.reduceat(value, begins, dtype=np.int64)
+    least = np.full(count, LEVELS)
+    np.minimum.at(least, components.label, np.minimum.reduceat(value, begins))
     corner = np.array([cell.col, cell.row], float)
     return _Pieces(
-        shapely.transform(polygons, lambda points: points + corner),
-        np.bincount(label),
-        np.bincount(label, weights=value).astype(np.float64),
+        shapely.transform(outlines.polygons, lambda points: points + corner),
+        components.sizes_px(),
+        np.bincount(components.label, weights=total, minlength=count).astype(np.float64),
         least,
     )
 

@@ -10,7 +10,6 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from ..errors import JobError, RasterError
-from ..raster.gdal import bounded_gdal
 from ..raster.georeference import UNREFERENCED
 from ..raster.probability import read_tags
 from .centreline_layer import CentrelineLayer
@@ -93,9 +92,7 @@ def vectorize_roads(
     settings = Settings(threshold, threshold_low, min_area_m2, simplify_m, block_m, gsd_m)
     _check(settings)
     try:
-        with bounded_gdal():
-            opened = rasterio.open(probability)
-        with opened as dataset:
+        with rasterio.open(probability) as dataset:
             crs = dataset.crs
             ground = Ground(UNREFERENCED if dataset.transform.is_identity else dataset.transform, crs, gsd_m)
             size_px = (dataset.width, dataset.height)

@@ -6,11 +6,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..raster.probability import LEVELS, NODATA
-
-_EIGHT = np.ones((3, 3), bool)
+from .components import find_components
 
 
 def road_mask(
@@ -30,20 +28,27 @@ def road_mask(
     Returns:
         bool (height, width).
     """
-    valid = values != NODATA
-    mask: NDArray[np.bool_] = valid & (values >= _encoded(threshold))
+    mask = _values_from(values, threshold)
     if threshold_low is not None and threshold_low < threshold and mask.any():
-        labels, count = ndimage.label(valid & (values >= _encoded(threshold_low)), structure=_EIGHT)
-        holds_road = np.zeros(count + 1, bool)
-        holds_road[labels[mask]] = True
-        mask = holds_road[labels]
+        weak = _values_from(values, threshold_low)
+        components = find_components(weak, diagonal=True)
+        holds_road = np.zeros(components.count, bool)
+        # Whatever is over the threshold lies in one run of what is over the lower one.
+        strong = find_components(mask).begins
+        holds_road[components.label[np.searchsorted(components.begins, strong, side="right") - 1]] = True
+        mask = weak
+        np.put(mask, components.pixels(~holds_road[components.label]), False)
     if min_area_px > 1 and mask.any():
-        labels, count = ndimage.label(mask)
-        is_kept = np.bincount(labels.ravel(), minlength=count + 1) >= min_area_px
-        for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-            is_kept[border] = True
-        is_kept[0] = False
-        mask = is_kept[labels]
+        components = find_components(mask)
+        is_dropped = (components.sizes_px() < min_area_px) & ~components.touch_border()
+        np.put(mask, components.pixels(is_dropped[components.label]), False)
+    return mask
+
+
+def _values_from(values: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
+    """Where there is a probability of at least `threshold`: bool, an array of its own."""
+    mask: NDArray[np.bool_] = values >= _encoded(threshold)
+    mask &= values != NODATA
     return mask
 
 

@@ -65,9 +65,13 @@ def _damaged(polygons: Polygons, changed: NDArray[np.int64]) -> NDArray[np.int64
 
 def _overlapping(polygons: Polygons) -> NDArray[np.int64]:
     """Indices of the polygons whose inside meets another's."""
-    tree = shapely.STRtree(polygons)
-    pairs = tree.query(polygons, predicate="intersects")
+    pairs = shapely.STRtree(polygons).query(polygons)
     one, other = pairs[:, pairs[0] < pairs[1]]
+    size = shapely.get_num_coordinates(polygons)
+    one, other = np.where(size[one] >= size[other], (one, other), (other, one))
+    shapely.prepare(polygons[one])  # an index of the larger one, which many are compared with
+    near = shapely.intersects(polygons[one], polygons[other])
+    one, other = one[near], other[near]
     meet = shapely.relate_pattern(polygons[one], polygons[other], "T********")
     return np.unique(np.concatenate([one[meet], other[meet]]))
 
@@ -117,7 +121,10 @@ def _anchors(vertices: Floats, ring: NDArray[np.int64], is_fixed: Bools) -> Bool
     starts = np.flatnonzero(np.diff(ring, prepend=-1))
     sizes = np.diff(starts, append=len(ring))
     distance = np.square(vertices - np.repeat(vertices[starts], sizes, axis=0)).sum(axis=1)
-    farthest = np.lexsort((np.arange(len(ring)), -distance, ring))[starts]
+    is_farthest = distance == np.repeat(np.maximum.reduceat(distance, starts), sizes)
+    candidates = np.flatnonzero(is_farthest)[::-1]
+    farthest = np.empty(len(starts), np.int64)
+    farthest[np.repeat(np.arange(len(starts)), sizes)[candidates]] = candidates  # the last assigned stays
     after = _following(ring)
     anchors = is_fixed | is_fixed[after]
     anchors[after[is_fixed]] = True
@@ -161,7 +168,9 @@ def _douglas_peucker(
     # GEOS simplifies in the plane and carries z along: it tells which vertices are left.
     lines = shapely.linestrings(np.column_stack([vertices[vertex], vertex]), indices=span)
     simple = shapely.simplify(lines, tolerance_px, preserve_topology=False)
-    return np.unique(shapely.get_coordinates(simple, include_z=True)[:, 2].astype(np.int64))
+    is_kept = np.zeros(len(ring), bool)
+    is_kept[shapely.get_coordinates(simple, include_z=True)[:, 2].astype(np.int64)] = True
+    return np.flatnonzero(is_kept)
 
 
 def _give_back_area(

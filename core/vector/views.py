@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
+from ..raster.gdal import bounded_gdal
 from ..raster.probability import decode_probabilities
 from .centrelines import CONTEXT_M
 from .road_mask import road_mask
@@ -80,7 +81,8 @@ def read_view(dataset: DatasetReader, window: Window, settings: Settings) -> Vie
     top, left = window.row - context, window.col - context
     bottom, right = window.row + window.height + context, window.col + window.width + context
     rows, cols = (max(top, 0), min(bottom, dataset.height)), (max(left, 0), min(right, dataset.width))
-    values = dataset.read(1, window=RasterWindow.from_slices(rows, cols))
+    with bounded_gdal():
+        values = dataset.read(1, window=RasterWindow.from_slices(rows, cols))
     outside = ((rows[0] - top, bottom - rows[1]), (cols[0] - left, right - cols[1]))
     values = np.pad(values, outside, mode="symmetric")
     mask = road_mask(

@@ -13,6 +13,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from aftermap.core.errors import OutputError, RasterError
+from aftermap.core.raster.gdal import bounded_gdal
 from aftermap.core.raster.grid import Grid
 from aftermap.core.raster.probability import (
     NODATA,
@@ -97,6 +98,12 @@ def test_small_raster_becomes_a_cog_too(tmp_path: Path) -> None:
     write_cog(rows, grid_of(3, 2, Affine.identity()), tmp_path / "p.tif", TAGS)
     with rasterio.open(tmp_path / "p.tif") as file:
         assert np.array_equal(file.read(1), codes)
+
+
+def test_the_cache_is_bounded_by_megabytes() -> None:
+    with bounded_gdal():
+        bound = rasterio.env.get_gdal_config("GDAL_CACHEMAX")
+    assert 16_000_000 <= bound <= 256_000_000
 
 
 def test_vrt_beside_the_rows_is_a_raster_while_they_grow(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import rasterio.features
 import shapely
 from scipy import ndimage
 
+from aftermap.core.vector.components import Components, find_components
 from aftermap.core.vector.polygons import polygonize_mask
 from aftermap.core.vector.simplification import simplify_polygons
 
@@ -13,6 +14,33 @@ from aftermap.core.vector.simplification import simplify_polygons
 def blobs(seed: int, size: int = 160) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=(size, size))
     return ndimage.gaussian_filter(noise, 3) > 0.05
+
+
+def labels_of(components: Components) -> np.ndarray:
+    """The component of each pixel, counted from 1."""
+    labels = np.zeros(components.shape, int)
+    labels.reshape(-1)[components.pixels()] = np.repeat(components.label + 1, components.lengths_px)
+    return labels
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_components_are_those_of_a_dense_search(share, diagonal):
+    rng = np.random.default_rng(11)
+    for shape in [(1, 1), (1, 40), (40, 1), (23, 31), (31, 23), (50, 50)]:
+        mask = rng.random(shape) < share
+        components = find_components(mask, diagonal=diagonal)
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)) if diagonal else None)
+        np.testing.assert_array_equal(labels_of(components), labels)
+        assert components.count == count
+        np.testing.assert_array_equal(components.sizes_px(), np.bincount(labels.ravel())[1:])
+        border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        np.testing.assert_array_equal(components.touch_border(), np.isin(np.arange(1, count + 1), border))
+        np.testing.assert_array_equal(components.in_row(0) + 1, labels[0])
+        np.testing.assert_array_equal(components.in_row(shape[0] - 1) + 1, labels[-1])
+        left, right = components.in_border_columns()
+        np.testing.assert_array_equal(left + 1, labels[:, 0])
+        np.testing.assert_array_equal(right + 1, labels[:, -1])
 
 
 @pytest.mark.parametrize("width_px", [1, 2, 3, 6])
@@ -33,12 +61,10 @@ def test_rasterising_the_polygons_gives_the_mask_again(share):
         mask = rng.random((23, 31)) < share
         outlines = polygonize_mask(mask)
         assert shapely.is_valid(outlines.polygons).all()
-        np.testing.assert_array_equal(
-            shapely.area(outlines.polygons), np.bincount(outlines.labels.ravel(), minlength=1)[1:]
-        )
+        np.testing.assert_array_equal(shapely.area(outlines.polygons), outlines.components.sizes_px())
         shapes = [(polygon, i + 1) for i, polygon in enumerate(outlines.polygons)]
         back = rasterio.features.rasterize(shapes, out_shape=mask.shape) if shapes else np.zeros_like(mask)
-        np.testing.assert_array_equal(back, outlines.labels)
+        np.testing.assert_array_equal(back, labels_of(outlines.components))
 
 
 def test_pixels_that_meet_in_a_point_are_two_polygons():
@@ -57,7 +83,8 @@ def test_an_outline_that_touches_itself_becomes_a_hole_that_touches_it():
 def test_nothing_gives_nothing():
     outlines = polygonize_mask(np.zeros((4, 5), bool))
     assert len(outlines.polygons) == 0
-    assert outlines.labels.shape == (4, 5)
+    assert outlines.components.count == 0
+    assert len(outlines.components.pixels()) == 0
 
 
 @pytest.mark.parametrize("tolerance_px", [0.3, 0.6, 1.0, 2.0])

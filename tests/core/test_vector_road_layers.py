@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from aftermap.core.errors import JobError, OutputError, RasterError
 from aftermap.core.raster.probability import NODATA, ProbabilityTags, encode_probabilities
-from aftermap.core.vector import windows
+from aftermap.core.vector import layers, windows
 from aftermap.core.vector.road_layers import RoadSummary, vectorize_roads
 from aftermap.core.vector.road_mask import road_mask
 
@@ -138,6 +138,29 @@ def test_the_same_run_gives_the_same_features_in_the_same_order(tmp_path):
     assert one[0].equals(two[0])
     assert one[1].equals(two[1])
     assert one[2] == two[2]
+
+
+def test_layers_are_the_same_in_however_many_parts_they_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_PX", 200)
+    path = write_raster(tmp_path / "p.tif", town())
+    at_once = vectorize(path, block_m=150 * GSD_M)
+    monkeypatch.setattr(layers, "BYTES_A_WRITE", 2000)
+    in_parts = vectorize(path, block_m=150 * GSD_M)
+    assert at_once[0].equals(in_parts[0])
+    assert at_once[1].equals(in_parts[1])
+    assert at_once[2] == in_parts[2]
+
+
+def test_windows_without_probabilities_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "WINDOW_PX", 200)
+    p = np.full((900, 900), np.nan)
+    p[250:520, 330:610] = town(300)[:270, :280]
+    polygons, lines, _ = vectorize(write_raster(tmp_path / "p.tif", p), block_m=0.0)
+    p[np.isnan(p)] = 0.0
+    others = vectorize(write_raster(tmp_path / "q.tif", p), block_m=0.0)
+    assert len(polygons) > 0
+    assert polygons.equals(others[0])
+    assert lines.equals(others[1])
 
 
 def test_features_carry_their_attributes(tmp_path):
@@ -296,3 +319,14 @@ def test_bad_input_is_one_sentence(tmp_path):
         vectorize(tmp_path / "nothing.tif")
     with pytest.raises(OutputError, match="cannot be written"):
         vectorize(path, polygons=tmp_path / "missing" / "folder" / "a.gpkg")
+
+
+def test_every_centreline_is_a_line(tmp_path):
+    rng = np.random.default_rng(3)
+    p = np.clip(town(500, seed=3) + rng.normal(0, 0.25, (500, 500)), 0, 1)
+    _, lines, summary = vectorize(write_raster(tmp_path / "p.tif", p), simplify_m=2.0, block_m=60.0)
+    assert summary.centrelines == len(lines) > 20
+    assert lines.geometry.is_valid.all()
+    assert (lines.length > 0.999 * GSD_M).all()
+    # A piece that a cut leaves wholly in a gap has no road pixels to be measured by.
+    assert (lines["width_m"].notna() | (lines["bridged"] == 1)).all()
