@@ -45,7 +45,8 @@ class Card:
         threshold: Probability from which a pixel counts.
         threshold_low: Hysteresis: pixels from here on count where they hang on one over `threshold`;
             none: no hysteresis.
-        calibration: How the threshold was found, and the temperature.
+        calibration: How the threshold was found, and what makes the probabilities true: logits are divided by
+            ``temperature``, then ``bias`` is added.
         metrics: One object per data set: its name, how many tiles, IoU, F1 and so on.
         training_data: One object per data set: name, licence, counts.
         training: Configuration of the training.

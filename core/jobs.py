@@ -106,8 +106,107 @@ class DescribeRaster:
 
 
 @dataclass(frozen=True)
+class ScanTiles:
+    """Look at folders of labelled tiles: what is there, what is broken, how often the class is seen.
+
+    The index behind it is computed once and kept; a second scan reads only what changed.
+
+    ``Result.outputs["tiles"]`` is a JSON file: a list of objects, one a tile, with ``folder``, ``stem``,
+    ``image``, ``mask`` (paths), ``width``, ``height``, ``gsd_m`` (or null), ``shares`` (name of a class to
+    its share of the labelled pixels, 0 to 1), ``bounds`` (west, south, east, north in degrees, or null),
+    ``problem`` (empty if usable).
+    ``Result.values``: ``folders`` (one object each: ``folder``, ``layout``, ``tiles``, ``usable``,
+    ``unmatched``), ``tiles``, ``usable``, ``size_px`` (least and greatest side), ``gsd_m`` (least and
+    greatest, or null), ``classes`` (objects with ``name``, ``code``, ``share``), ``coding`` (how masks are
+    coded, in words), ``problems`` (sentences, the first hundred), ``problem_count``.
+
+    Attributes:
+        folders: Folders of labelled tiles, in any known layout.
+        task: ``roads``.
+        mask_value: As in `TrainModel`.
+        cache: Folder for the index; empty: the user's cache.
+    """
+
+    folders: tuple[str, ...]
+    task: str = "roads"
+    mask_value: str = ""
+    cache: str = ""
+
+
+@dataclass(frozen=True)
+class ExportTrainingTiles:
+    """Cut a raster and a layer of digitised roads or buildings into a folder of labelled tiles.
+
+    The folder gets ``images/`` and ``masks/`` (and ``georeference`` in each tile where the raster has one).
+    ``Result.values``: ``tiles``, ``class_share``, ``skipped`` (tiles with no labelled pixel or no data).
+
+    Attributes:
+        raster: As in `SegmentRoads`.
+        labels: Path of the vector layer: polygons, or lines that are buffered.
+        folder: Where the tiles go; made if missing, refused if it holds tiles already.
+        labels_layer: Name of the layer inside `labels`; empty: the first.
+        bands: As in `SegmentRoads`.
+        gsd_m: As in `SegmentRoads`.
+        crs: As in `SegmentRoads`.
+        width_field: Field with the full width of lines in metres; empty: `width_m`.
+        width_m: Full width of lines in metres.
+        area: Path of a polygon layer inside which everything is digitised; outside is unlabelled, not
+            background; empty: the whole raster is digitised.
+        area_layer: Name of the layer inside `area`.
+        tile_px: Side of a tile in the raster's pixels.
+        image_format: ``tif`` (DEFLATE), ``jpg`` (quality 92) or ``png``.
+        min_share: Only tiles with at least this share of the class.
+    """
+
+    raster: str
+    labels: str
+    folder: str
+    labels_layer: str = ""
+    bands: tuple[int, ...] = ()
+    gsd_m: float | None = None
+    crs: str = ""
+    width_field: str = ""
+    width_m: float = 8.0
+    area: str = ""
+    area_layer: str = ""
+    tile_px: int = 512
+    image_format: str = "tif"
+    min_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class CopyTiles:
+    """Write the selected tiles of folders as a folder of their own, small enough to travel.
+
+    ``Result.values``: ``tiles``, ``bytes_before``, ``bytes_after``.
+
+    Attributes:
+        folders: As in `ScanTiles`.
+        folder: Where ``images/`` and ``masks/`` go; made if missing, refused if it holds tiles already.
+        task: ``roads``.
+        mask_value: As in `TrainModel`.
+        min_share: Only tiles with at least this share of the class.
+        image_format: ``tif`` (DEFLATE), ``jpg`` (quality 92) or ``png``; masks are lossless always.
+        cache: As in `ScanTiles`.
+    """
+
+    folders: tuple[str, ...]
+    folder: str
+    task: str = "roads"
+    mask_value: str = ""
+    min_share: float = 0.0
+    image_format: str = "jpg"
+    cache: str = ""
+
+
+@dataclass(frozen=True)
 class TrainModel:
     """Train a network on folders of labelled tiles.
+
+    While it runs: `Metric` ``training`` (``loss``, ``learning_rate``, ``class_share`` of the batch,
+    ``memory_mb``), `Metric` ``validation`` after each round (``iou``, ``f1``, ``precision``, ``recall``,
+    ``threshold``, ``loss``), `Figure` for the curves and for a triptych of each drawn validation tile after
+    each round (the title is the tile's name), `Warning` for each finding of the diagnosis.
 
     Attributes:
         folders: Folders with ``images/`` and ``masks/`` of equal stems (or another known layout).
@@ -118,20 +217,32 @@ class TrainModel:
         model_folders: Folders that hold model packages, besides the starter models.
         encoder_weights: Path of pretrained encoder weights (.safetensors) for ``scratch``.
         architecture: Parameters of a new network, as on a card; empty: MobileNetV2 with a light decoder.
+        mask_value: What in a mask is the class: a code (``3``) or a colour (``#ffff00``); empty: found out
+            (0/1, 0/255 or white on black).
         gsd_m: Ground resolution of tiles that state none, in metres; none: taken as `working_gsd_m`.
-        working_gsd_m: Ground resolution at which the network works; none: the start model's, or 0.8.
+        working_gsd_m: Ground resolution at which the network works; none: the start model's, or that of the
+            tiles where it is finer and there are tiles enough; 0.8 for a new network.
         splits: JSON file with the stems of each folder's ``train`` and ``validation`` tiles.
         validation: Folder of validation tiles; empty: after `splits`, or a leak-free split.
         validation_share: Share of the tiles for validation where the split is made here.
-        steps: Optimiser steps; 0: as many as the data ask for.
-        batch_size: Crops per step.
-        crop_px: Side of a crop at the working resolution.
+        epochs: Looks at each crop's worth of ground; 0: after `steps`.
+        steps: Optimiser steps; 0: after `epochs`, or as many as the data ask for.
+        batch_size: Crops per step; 0: about 1.2 megapixels.
+        crop_px: Side of a crop at the working resolution; 0: what the tiles hold, at most 384.
         scale_jitter: Largest factor by which crops are enlarged or shrunk.
-        learning_rate: Peak learning rate; 0: 1e-3 for a new network, 3e-4 for fine-tuning.
-        loss: ``bce_dice``, ``bce``, ``weighted_bce`` or ``focal_dice``.
+        accumulate: Batches whose gradients make one step.
+        learning_rate: Peak learning rate; 0: the recipe's.
+        schedule: ``cosine`` (with warm-up), ``one_cycle``, ``step``, ``plateau`` or ``constant``.
+        step_every: Period of ``step``, in `step_unit`; the rate is divided by ten.
+        step_unit: ``epoch``, or ``batch``.
+        loss: ``bce_dice``, ``bce``, ``weighted_bce``, ``focal``, ``dice``, ``tversky``, ``focal_dice``.
+        positive_weight: Weight of the class's pixels in ``weighted_bce``; 0: suggested from the index.
+        skeleton_weight: Weight of skeleton recall, added to the loss; 0: none.
         sampler: ``weighted`` (by class share, at least 15 % without the class) or ``uniform``.
         min_share: Only tiles with at least this class share; 0: all.
+        augmentation: ``structure`` (colours that mislead), ``mild`` or ``none``.
         synthetic_share: Share of generated crops in a batch, 0 to 1.
+        patience: Rounds without a better score after which it stops; 0: never.
         seed: Seed of everything that is random.
         device: As in `SegmentRoads`.
         resume: Continue an unfinished training of the same job.
@@ -147,20 +258,30 @@ class TrainModel:
     model_folders: tuple[str, ...] = ()
     encoder_weights: str = ""
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    mask_value: str = ""
     gsd_m: float | None = None
     working_gsd_m: float | None = None
     splits: str = ""
     validation: str = ""
     validation_share: float = 0.2
+    epochs: float = 0.0
     steps: int = 0
-    batch_size: int = 8
-    crop_px: int = 384
+    batch_size: int = 0
+    crop_px: int = 0
     scale_jitter: float = 2.0
+    accumulate: int = 1
     learning_rate: float = 0.0
+    schedule: str = "cosine"
+    step_every: int = 30
+    step_unit: str = "epoch"
     loss: str = "bce_dice"
+    positive_weight: float = 0.0
+    skeleton_weight: float = 0.0
     sampler: str = "weighted"
     min_share: float = 0.0
+    augmentation: str = "structure"
     synthetic_share: float = 0.0
+    patience: int = 0
     seed: int = 1
     device: str = "auto"
     resume: bool = True
@@ -170,23 +291,61 @@ class TrainModel:
 
 
 @dataclass(frozen=True)
+class PlanTraining(TrainModel):
+    """Say what a training would do, without doing it: the same fields, and seconds.
+
+    ``Result.outputs``: ``tiles`` (JSON as of `ScanTiles`, each tile with ``part``: ``train``,
+    ``validation``, ``below_min_share``, ``left_out``), ``augmentation`` (PNG: a sheet of crops as the network
+    will see them; none where `preview` is empty).
+    ``Result.values``: ``train_tiles``, ``validation_tiles``, ``below_min_share``, ``split`` (a sentence),
+    ``share_all``, ``share_kept``, ``share_sampled`` (class share of the pixels in an epoch), ``steps``,
+    ``steps_per_epoch``, ``batch_size``, ``crop_px``, ``learning_rate``, ``learning_rates`` (pairs of step
+    and rate over the whole run), ``positive_weight`` and ``positive_weight_formula``, ``constant_loss``
+    (what a constant guess of the prior costs under BCE), ``findings`` (sentences of the diagnosis).
+
+    Attributes:
+        preview: Folder for the augmentation sheet; empty: none is made.
+    """
+
+    preview: str = ""
+
+
+@dataclass(frozen=True)
+class FindLearningRate(TrainModel):
+    """The learning-rate range test: a short run whose rate grows, and the rate that it suggests.
+
+    `Metric` ``range_test`` (``learning_rate``, ``loss``, ``smoothed``) as it goes. ``Result.values``:
+    ``learning_rate`` (the suggestion), ``curve`` (triples of rate, loss, smoothed loss). Nothing is written
+    to `output`.
+
+    Attributes:
+        figure: PNG of the curve; empty: none.
+    """
+
+    figure: str = ""
+
+
+@dataclass(frozen=True)
 class EvaluateModel:
     """Score a model on a folder of labelled tiles.
 
-    The `Result.values` hold at least ``iou``, ``f1``, ``precision``, ``recall``, ``relaxed_f1``,
-    ``threshold`` and ``tiles``; ``roof_fpr`` where there are building masks, and ``recall_under_cars``,
-    ``recall_under_trees`` and ``recall_under_shadows`` where there are occlusion masks.
+    The `Result.values` hold at least ``iou``, ``f1``, ``precision``, ``recall``, ``relaxed_f1``, ``cldice``,
+    ``threshold`` and ``tiles``; ``apls`` for roads; ``ece``; ``roof_fpr`` where there are building masks, and
+    ``recall_under_cars``, ``recall_under_trees`` and ``recall_under_shadows`` where there are occlusion
+    masks; ``colour_probe`` where it was asked for (name of a perturbation to IoU, and ``worst_drop``).
 
     Attributes:
         model: Name or path of the model.
         folder: Folder with ``images/`` and ``masks/`` of equal stems (or another known layout).
         model_folders: Folders that hold model packages, besides the starter models.
+        mask_value: As in `TrainModel`.
         gsd_m: Ground resolution of tiles that state none, in metres; none: the model's own.
         splits: JSON file with the stems of each folder's ``train`` and ``validation`` tiles; empty: all
             tiles are scored.
         part: Which list of `splits` is scored.
         threshold: Probability from which a pixel is road; none: the model's own.
-        report: Folder for triptychs and curves; empty: none.
+        report: Folder for ``report.html`` with triptychs and curves; empty: none.
+        probe: Also measure how the scores depend on colour; it runs the network eight times more.
         record: Write the scores onto the card of the model, in place of earlier ones of this folder and part.
         device: As in `SegmentRoads`.
     """
@@ -194,12 +353,45 @@ class EvaluateModel:
     model: str
     folder: str
     model_folders: tuple[str, ...] = ()
+    mask_value: str = ""
     gsd_m: float | None = None
     splits: str = ""
     part: str = "validation"
     threshold: float | None = None
     report: str = ""
+    probe: bool = False
     record: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class CompareRuns:
+    """Put models side by side on the same tiles: scores with intervals, curves, triptychs.
+
+    ``Result.outputs``: ``report`` (HTML) and ``table`` (Markdown). ``Result.values``: ``models``: one
+    object each, with ``name``, ``iou``, ``iou_low``, ``iou_high`` (95 % bootstrap over the tiles) and so on
+    for ``f1``, ``threshold``; ``tiles``.
+
+    Attributes:
+        models: Names or paths of two models or more.
+        folder: As in `EvaluateModel`.
+        report: Folder for the report.
+        model_folders: As in `EvaluateModel`.
+        mask_value: As in `TrainModel`.
+        gsd_m: As in `EvaluateModel`.
+        splits: As in `EvaluateModel`.
+        part: As in `EvaluateModel`.
+        device: As in `SegmentRoads`.
+    """
+
+    models: tuple[str, ...]
+    folder: str
+    report: str
+    model_folders: tuple[str, ...] = ()
+    mask_value: str = ""
+    gsd_m: float | None = None
+    splits: str = ""
+    part: str = "validation"
     device: str = "auto"
 
 
@@ -227,15 +419,34 @@ class GenerateScenes:
     style: str = ""
 
 
-Job = Union[SegmentRoads, VectorizeProbabilities, DescribeRaster, TrainModel, EvaluateModel, GenerateScenes]
+Job = Union[
+    SegmentRoads,
+    VectorizeProbabilities,
+    DescribeRaster,
+    ScanTiles,
+    ExportTrainingTiles,
+    CopyTiles,
+    TrainModel,
+    PlanTraining,
+    FindLearningRate,
+    EvaluateModel,
+    CompareRuns,
+    GenerateScenes,
+]
 JOB_TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         SegmentRoads,
         VectorizeProbabilities,
         DescribeRaster,
+        ScanTiles,
+        ExportTrainingTiles,
+        CopyTiles,
         TrainModel,
+        PlanTraining,
+        FindLearningRate,
         EvaluateModel,
+        CompareRuns,
         GenerateScenes,
     )
 }
@@ -313,6 +524,10 @@ class Failure:
     message: str
     traceback: str = ""
     is_last: ClassVar[bool] = True
+
+
+class FinishEarly(Exception):  # noqa: N818  it asks, and reports no error
+    """Thrown into a running flow: end now, with what you have. Training keeps its best network so far."""
 
 
 Event = Union[Progress, Metric, Figure, Warning, Result, Failure]

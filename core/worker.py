@@ -1,9 +1,10 @@
 """The process that does the work: jobs in on standard input, events out, one JSON object a line.
 
-Besides jobs, standard input takes the control lines ``{"type": "Cancel"}``, ``{"type": "Pause"}`` and
-``{"type": "Resume"}``, which mean every job that was sent before them and has not ended. Jobs run one at a
-time, in order; each gets exactly one `Result` or `Failure`, as does a line that is no job. The end of
-standard input ends the process, mid-job too, so that it never outlives whoever started it.
+Besides jobs, standard input takes the control lines ``{"type": "Cancel"}``, ``{"type": "Pause"}``, ``{"type":
+"Resume"}`` and ``{"type": "Finish"}`` (end now with what there is: a training keeps its best network), which
+mean every job that was sent before them and has not ended. Jobs run one at a time, in order; each gets
+exactly one `Result` or `Failure`, as does a line that is no job. The end of standard input ends the process,
+mid-job too, so that it never outlives whoever started it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from typing import BinaryIO
 
 from .errors import JobError
 from .flows import CANCELLED, failure_of, run_flow
-from .jobs import job_from_json, to_json
+from .jobs import FinishEarly, job_from_json, to_json
 
 GRACE_S = 1.0
 """How long a running job has for its cleaning up once the process must end."""
 
-_CONTROLS = ("Cancel", "Pause", "Resume")
+_CONTROLS = ("Cancel", "Pause", "Resume", "Finish")
 
 
 @dataclass
@@ -36,6 +37,7 @@ class _Request:
     line: str
     is_cancelled: bool = False
     is_paused: bool = False
+    is_to_finish: bool = False
 
 
 class Inbox:
@@ -54,7 +56,10 @@ class Inbox:
                 self._unfinished.append(_Request(line))
             for request in self._unfinished if control else ():
                 request.is_cancelled |= control == "Cancel"
-                request.is_paused = control == "Pause" or (request.is_paused and control != "Resume")
+                request.is_to_finish |= control == "Finish"
+                request.is_paused = control == "Pause" or (
+                    request.is_paused and control not in ("Resume", "Finish")
+                )
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -75,6 +80,12 @@ class Inbox:
             self._changed.wait_for(lambda: self._is_closed or request.is_cancelled or not request.is_paused)
             return not (self._is_closed or request.is_cancelled)
 
+    def take_finish(self, request: _Request) -> bool:
+        """Whether the request is to end with what it has; true once for each time that it was asked."""
+        with self._changed:
+            asked, request.is_to_finish = request.is_to_finish, False
+            return asked
+
     def finish(self, request: _Request) -> None:
         """The request has its answer; control lines mean it no longer."""
         with self._changed:
@@ -89,8 +100,12 @@ def answer(request: _Request, inbox: Inbox) -> Iterator[str]:
         yield to_json(failure_of(error))
         return
     try:
+        has_begun = False
         while inbox.goes_on(request):
-            event = next(events)
+            # What has not begun has nothing to finish with.
+            is_to_finish = has_begun and inbox.take_finish(request)
+            event = events.throw(FinishEarly()) if is_to_finish else next(events)
+            has_begun = True
             yield to_json(event)
             if event.is_last:
                 return

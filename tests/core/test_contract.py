@@ -22,20 +22,27 @@ from aftermap.core.cards import (
     read_package,
 )
 from aftermap.core.errors import AftermapError, JobError, ModelError, OutputError, RasterError, error_named
+from aftermap.core.flows import FLOWS
 from aftermap.core.jobs import (
     CONTRACT_VERSION,
     EVENT_TYPES,
     JOB_TYPES,
+    CompareRuns,
+    CopyTiles,
     DescribeRaster,
     EvaluateModel,
     Event,
+    ExportTrainingTiles,
     Failure,
     Figure,
+    FindLearningRate,
     GenerateScenes,
     Job,
     Metric,
+    PlanTraining,
     Progress,
     Result,
+    ScanTiles,
     SegmentRoads,
     TrainModel,
     VectorizeProbabilities,
@@ -58,7 +65,13 @@ JOBS: list[Job] = [
     VectorizeProbabilities(probability="p.tif", threshold=0.25),
     DescribeRaster(raster="line\nbreak.tif", bands=(1,)),
     TrainModel(folders=("tiles", "more tiles"), output="m.aftermap", architecture={"name": "unet"}),
+    ScanTiles(folders=("tiles",), mask_value="#ffff00"),
+    PlanTraining(folders=("tiles",), output="m.aftermap", schedule="step", epochs=5, preview="preview"),
+    FindLearningRate(folders=("tiles",), output="m.aftermap", figure="curve.png"),
+    ExportTrainingTiles(raster="scene.tif", labels="roads.gpkg", folder="tiles", bands=(3, 2, 1)),
+    CopyTiles(folders=("tiles",), folder="selected", min_share=0.2),
     EvaluateModel(model="m.aftermap", folder="tiles"),
+    CompareRuns(models=("a.aftermap", "b.aftermap"), folder="tiles", report="report"),
     GenerateScenes(folder="scenes", count=2),
 ]
 EVENTS: list[Event] = [
@@ -107,6 +120,10 @@ def test_an_event_survives_its_line(event: Event) -> None:
 def test_each_job_and_each_event_is_tried_here() -> None:
     assert {type(j).__name__ for j in JOBS} == set(JOB_TYPES)
     assert {type(e).__name__ for e in EVENTS} == set(EVENT_TYPES)
+
+
+def test_every_job_has_a_flow() -> None:
+    assert set(FLOWS) == set(JOB_TYPES)
 
 
 def test_only_a_result_and_a_failure_end_a_run() -> None:

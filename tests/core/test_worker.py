@@ -38,6 +38,12 @@ def act(job):
             elif what == "forever":
                 while True:
                     yield jobs.Progress(0.5, "again")
+            elif what == "until asked":
+                try:
+                    while True:
+                        yield jobs.Progress(0.5, "again")
+                except jobs.FinishEarly:
+                    yield jobs.Progress(0.9, "asked")
             elif what == "no json":
                 yield jobs.Metric("loss", {"value": object()})
             elif what == "no result":
@@ -215,6 +221,27 @@ def test_pause_holds_the_flow_until_resume(worker: Worker) -> None:
     worker.send({"type": "Pause"})
     worker.send({"type": "Cancel"})
     assert worker.read_last()["kind"] == "Cancelled"
+
+
+def test_finish_lets_a_flow_end_with_what_it_has(worker: Worker) -> None:
+    worker.act("until asked", "and after")
+    worker.read()
+    worker.send({"type": "Finish"})
+    messages = []
+    while (event := worker.read())["type"] == "Progress":
+        messages.append(event["message"])
+    assert messages[-3:] == ["asked", "until asked", "and after"]
+    assert event["type"] == "Result"
+
+
+def test_finish_ends_a_paused_flow_and_cancels_one_that_cannot_end_early(worker: Worker) -> None:
+    worker.act("forever")
+    worker.read()
+    worker.send({"type": "Pause"})
+    worker.send({"type": "Finish"})
+    assert worker.read_last()["kind"] == "Cancelled"
+    worker.act("after")
+    assert worker.read_last()["type"] == "Result"
 
 
 def _state_until_sleeping(pid: int) -> None:
