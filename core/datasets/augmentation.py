@@ -6,11 +6,55 @@ gamma leave them the structure. Shares after the recipes of the xView2 and DeepG
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from ..errors import JobError
+
 Image = NDArray[np.float32]
+Augmentation = Callable[[Image, np.random.Generator], Image]
+
+AUGMENTATIONS = ("structure", "mild", "none")
+
+
+def choose_augmentation(name: str) -> Augmentation:
+    """How the colours of crops are changed.
+
+    Args:
+        name: ``structure`` (`augment_colours`: structure over colour), ``mild`` (`augment_brightness`) or
+            ``none``.
+
+    Raises:
+        JobError: There is no such augmentation.
+    """
+    known: dict[str, Augmentation] = {
+        "structure": augment_colours,
+        "mild": augment_brightness,
+        "none": lambda image, rng: image,
+    }
+    if name not in known:
+        raise JobError(f"There is no augmentation {name!r}: choose one of {', '.join(AUGMENTATIONS)}.")
+    return known[name]
+
+
+def augment_brightness(image: Image, rng: np.random.Generator) -> Image:
+    """Brightness and contrast of all bands together, as most training scripts do: colours stay what they are.
+
+    Args:
+        image: float32 (bands, h, w) in 0 to 1; it is changed in place.
+        rng: Source of chance.
+
+    Returns:
+        float32 (bands, h, w) in 0 to 1.
+    """
+    mean = image.mean()
+    image -= mean
+    image *= np.float32(rng.uniform(0.8, 1.25))
+    image += mean + np.float32(rng.uniform(-0.1, 0.1))
+    return np.clip(image, 0, 1, out=image)
 
 
 def augment_colours(image: Image, rng: np.random.Generator) -> Image:

@@ -10,11 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from .augmentation import augment_colours
+from ..errors import JobError
+from .augmentation import choose_augmentation
 from .folders import IGNORE, TileArrays
 
+SAMPLERS = ("weighted", "uniform")
 MIN_NEGATIVE_SHARE = 0.15
 """Share of the draws that goes to tiles without the class: they teach what is no road."""
+
+NEGATIVE_BELOW = 0.002
+"""A tile with a smaller class share counts as one without the class."""
 
 _INTEGRAL_STEP = 8  # class shares of windows are looked up at this resolution
 
@@ -30,6 +35,7 @@ class CropSettings:
         best_of: A window is the richest in road of this many drawn ones, in four draws of five.
         sampler: ``weighted`` or ``uniform``.
         fill: What invalid pixels are shown as, one value a band: the same as in a run.
+        augmentation: Of the colours: ``structure``, ``mild`` or ``none``; crops are turned and scaled anyway.
     """
 
     crop_px: int = 384
@@ -38,6 +44,7 @@ class CropSettings:
     best_of: int = 2
     sampler: str = "weighted"
     fill: tuple[float, ...] = (0.485, 0.456, 0.406)
+    augmentation: str = "structure"
 
 
 class CropSource:
@@ -47,10 +54,18 @@ class CropSource:
         tiles: Labelled tiles.
         weights: Relative frequency of each tile, before the class shares are weighed in.
         settings: How crops are drawn.
+
+    Attributes:
+        sampled_share: Class share of the tiles as they are drawn; windows that are the richest of several
+            hold somewhat more.
+
+    Raises:
+        JobError: There is no such sampler or augmentation.
     """
 
     def __init__(self, tiles: Sequence[TileArrays], weights: Sequence[float], settings: CropSettings) -> None:
         self.tiles, self.settings = list(tiles), settings
+        self._augment = choose_augmentation(settings.augmentation)
         self._integrals = [_road_integral(t.labels[0]) for t in tiles]
         shares = np.array([_share(t.labels[0]) for t in tiles])
         self.tile_weights = weigh_tiles(shares, np.asarray(weights, float), settings.sampler)
@@ -69,7 +84,7 @@ class CropSource:
         side = s.crop_px / zoom  # of the window, in the tile's own pixels
         centre = self._choose_centre(i, side, rng)
         image, labels, is_valid = _cut(tile, centre, side, s.crop_px, rng)
-        image = augment_colours(image, rng)
+        image = self._augment(image, rng)
         np.copyto(image, np.asarray(s.fill, dtype=np.float32)[:, None, None], where=~is_valid)
         return image, labels
 
@@ -94,12 +109,17 @@ def weigh_tiles(
         shares: Class share of each tile, 0 to 1.
         weights: Relative frequency before that.
         sampler: ``weighted`` or ``uniform``.
+
+    Raises:
+        JobError: There is no such sampler.
     """
+    if sampler not in SAMPLERS:
+        raise JobError(f"There is no sampler {sampler!r}: choose {' or '.join(SAMPLERS)}.")
     p = weights / weights.sum()
     if sampler == "weighted":
         p = p * (0.5 + np.minimum(shares / 0.1, 1.0))
         p /= p.sum()
-        negative = shares < 0.002
+        negative = shares < NEGATIVE_BELOW
         held = p[negative].sum()
         if 0 < held < MIN_NEGATIVE_SHARE:
             p = np.where(negative, p * MIN_NEGATIVE_SHARE / held, p * (1 - MIN_NEGATIVE_SHARE) / (1 - held))
@@ -108,22 +128,32 @@ def weigh_tiles(
 
 
 def make_batch(
-    sources: Sequence[CropSource], counts: Sequence[int], seed: int, step: int
+    sources: Sequence[CropSource],
+    counts: Sequence[int],
+    seed: int,
+    step: int,
+    rank: int = 0,
+    processes: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch of a step; equal arguments give equal bytes, so that a resumed training goes on the same way.
+
+    Where several processes train together, each gets every n-th crop of the batch that one alone would get.
+    All crops come from one stream of chance, so each process cuts all of them.
 
     Args:
         sources: Where crops come from.
         counts: How many from each.
         seed: Of the training.
         step: Number of the step.
+        rank: Number of this process, from 0.
+        processes: How many there are.
 
     Returns:
         Images float32 (n, bands, crop, crop) in 0 to 1, labels uint8 (n, 2, crop, crop).
     """
     rng = np.random.default_rng((seed, step))
     crops = [source.crop(rng) for source, count in zip(sources, counts, strict=True) for _ in range(count)]
-    images, labels = zip(*crops, strict=True)
+    images, labels = zip(*crops[rank::processes], strict=True)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
 
 

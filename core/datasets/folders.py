@@ -1,19 +1,4 @@
-"""Reading folders of labelled tiles: images with road masks, and building masks where there are some.
-
-Known layouts, tried in this order (`stem` is equal for image and mask):
-
-=========================================================  =========================================
-``images/`` + ``masks/``                                     Dubai (MBRSC) and most home-made sets
-``sat/`` + ``map/``                                          Massachusetts Roads (Mnih 2013)
-``images/`` + ``groundtruth/``, ``images/`` + ``labels/``    others
-``<stem>_sat.*`` + ``<stem>_mask.*`` in one folder           DeepGlobe Roads (Demir et al. 2018)
-=========================================================  =========================================
-
-Beside them may stand ``building_masks/`` and, in generated sets, ``occlusion_masks/`` (what hides a road:
-1 a car, 2 a tree, 3 a shadow).
-
-Masks are coded 0/1 or 0/255, in one band or several (a pixel counts where any colour band is over half).
-"""
+"""Labelled tiles in memory, and lists of them in files."""
 
 from __future__ import annotations
 
@@ -23,40 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from ..errors import DatasetError
-from ..raster.grid import plan_grid
+from ..raster.grid import source_grid
 from ..raster.source import RasterSource, open_source
+from .layouts import LabelledTile, find_tiles
+from .masks import IGNORE, MaskCoding, label_pixels, read_codes, read_mask, read_pixels, unlisted_folders
 
-IMAGE_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".vrt"}
-_LAYOUTS = (
-    ("images", "masks"),
-    ("sat", "map"),
-    ("images", "groundtruth"),
-    ("images", "labels"),
-    ("image", "mask"),
-)
-_BUILDING_FOLDERS = ("building_masks", "buildings")
-_OCCLUSION_FOLDER = "occlusion_masks"
-_SUFFIX_PAIR = ("_sat", "_mask")
-
-IGNORE = 255
-"""Label of pixels that count neither in the loss nor in a score."""
-
-
-@dataclass(frozen=True)
-class LabelledTile:
-    """An image with its masks, as files."""
-
-    stem: str
-    image: Path
-    mask: Path
-    building_mask: Path | None = None
-    occlusion_mask: Path | None = None
+__all__ = [
+    "IGNORE",
+    "LabelledTile",
+    "TileArrays",
+    "find_tiles",
+    "open_labelled",
+    "read_codes",
+    "read_mask",
+    "read_splits",
+    "read_tile",
+    "select_tiles",
+]
 
 
 @dataclass(frozen=True)
@@ -73,51 +44,6 @@ class TileArrays:
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     gsd_m: float
-
-
-def find_tiles(folder: Path) -> list[LabelledTile]:
-    """The labelled tiles of a folder, by stem.
-
-    Raises:
-        DatasetError: There is no folder, no known layout, or no image that has a mask.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"There is no folder {folder}: choose the folder that holds the labelled tiles.")
-    tiles = _find_in_folders(folder) or _find_by_suffix(folder)
-    if not tiles:
-        raise DatasetError(
-            f"{folder} holds no labelled tiles: it needs images/ and masks/ with files of equal names "
-            "(or <name>_sat and <name>_mask in one folder)."
-        )
-    return tiles
-
-
-def _find_in_folders(folder: Path) -> list[LabelledTile]:
-    for images, masks in _LAYOUTS:
-        if (folder / images).is_dir() and (folder / masks).is_dir():
-            mask_of = _by_stem(folder / masks)
-            buildings = next((_by_stem(folder / b) for b in _BUILDING_FOLDERS if (folder / b).is_dir()), {})
-            hidden = _by_stem(folder / _OCCLUSION_FOLDER) if (folder / _OCCLUSION_FOLDER).is_dir() else {}
-            return [
-                LabelledTile(stem, path, mask_of[stem], buildings.get(stem), hidden.get(stem))
-                for stem, path in _by_stem(folder / images).items()
-                if stem in mask_of
-            ]
-    return []
-
-
-def _find_by_suffix(folder: Path) -> list[LabelledTile]:
-    image_end, mask_end = _SUFFIX_PAIR
-    files = _by_stem(folder)
-    return [
-        LabelledTile(stem.removesuffix(image_end), path, files[stem.removesuffix(image_end) + mask_end])
-        for stem, path in files.items()
-        if stem.endswith(image_end) and stem.removesuffix(image_end) + mask_end in files
-    ]
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
 
 
 def select_tiles(tiles: Iterable[LabelledTile], stems: Iterable[str], folder: Path) -> list[LabelledTile]:
@@ -154,38 +80,13 @@ def read_splits(path: Path, folder: Path, task: str) -> dict[str, list[str]]:
         raise DatasetError(
             f"The list of tiles {path} cannot be read ({error}): choose a JSON file."
         ) from error
-    lists = body.get(task, body).get(folder.name)
-    if not isinstance(lists, dict):
+    under_task = body.get(task, body) if isinstance(body, dict) else {}
+    lists = under_task.get(folder.resolve().name) if isinstance(under_task, dict) else None
+    if not isinstance(lists, dict) or not all(isinstance(stems, list) for stems in lists.values()):
         raise DatasetError(
-            f"{path} does not name the folder {folder.name!r}: add its train and validation lists."
+            f"{path} does not name the folder {folder.resolve().name!r}: add its train and validation lists."
         )
     return {part: [str(s) for s in stems] for part, stems in lists.items()}
-
-
-def read_codes(path: Path) -> NDArray[np.uint8]:
-    """The codes of a mask, uint8 (h, w): the highest of its colour bands.
-
-    Raises:
-        DatasetError: It cannot be read.
-    """
-    try:
-        with rasterio.open(path) as source:
-            colour = [i for i, c in enumerate(source.colorinterp, 1) if c != ColorInterp.alpha]
-            codes: NDArray[np.uint8] = source.read(colour).max(axis=0).astype(np.uint8)
-    except (RasterioError, OSError) as error:
-        raise DatasetError(f"The mask {path} cannot be read ({error}): replace or remove it.") from error
-    return codes
-
-
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """A mask as bool (h, w), whether it is coded 0/1 or 0/255.
-
-    Raises:
-        DatasetError: It cannot be read.
-    """
-    codes = read_codes(path)
-    over_half: NDArray[np.bool_] = codes > (0 if codes.max(initial=0) <= 1 else 127)
-    return over_half
 
 
 def read_tile(tile: LabelledTile, gsd_m: float, bands: int = 3) -> TileArrays:
@@ -201,25 +102,35 @@ def read_tile(tile: LabelledTile, gsd_m: float, bands: int = 3) -> TileArrays:
         DatasetError: The mask cannot be read, or is of another size than the image.
     """
     with open_labelled(tile, gsd_m, bands) as source:
-        native = float(np.sqrt(source.gsd_m[0] * source.gsd_m[1]))
-        grid = plan_grid(source, native)
-        image, valid = source.read(grid, 0, 0, source.height, source.width)
-        shape = (source.height, source.width)
+        grid = source_grid(source)
+        image, valid = source.read(grid, 0, 0, grid.height, grid.width)
+    shape = valid.shape
     labels = np.full((2, *shape), IGNORE, dtype=np.uint8)
     for channel, path in enumerate((tile.mask, tile.building_mask)):
         if path is None:
             continue
-        mask = read_mask(path)
-        if mask.shape != shape:
-            raise DatasetError(
-                f"The mask {path} has {mask.shape[1]} x {mask.shape[0]} pixels and its image "
-                f"{shape[1]} x {shape[0]}: make them equal, or remove the pair."
-            )
-        labels[channel] = mask
+        pixels = read_pixels(path)
+        check_size(path, pixels.size, shape)
+        # only the mask of the class has a coding of its own
+        labels[channel] = label_pixels(pixels, (tile.coding if channel == 0 else None) or MaskCoding())
     labels[:, ~valid] = IGNORE
-    return TileArrays(tile.stem, (image * 255 + 0.5).astype(np.uint8), labels, native)
+    return TileArrays(tile.stem, (image * 255 + 0.5).astype(np.uint8), labels, grid.gsd_m)
+
+
+def check_size(mask: Path, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]) -> None:
+    """Find out whether a mask has its image's size, both as (height, width).
+
+    Raises:
+        DatasetError: It has another.
+    """
+    if tuple(mask_shape) != tuple(image_shape):
+        raise DatasetError(
+            f"The mask {mask} has {mask_shape[1]} x {mask_shape[0]} pixels and its image "
+            f"{image_shape[1]} x {image_shape[0]}: make them equal, or remove the pair."
+        )
 
 
 def open_labelled(tile: LabelledTile, gsd_m: float, bands: int = 3) -> RasterSource:
     """Open the image of a tile; `gsd_m` stands in where the file states no ground resolution."""
-    return open_source(str(tile.image), band_count=bands, gsd_m=gsd_m)
+    with unlisted_folders():
+        return open_source(str(tile.image), band_count=bands, gsd_m=gsd_m)

@@ -62,6 +62,16 @@ def plan_grid(source: RasterSource, gsd_m: float) -> Grid:
     )
 
 
+def source_grid(source: RasterSource) -> Grid:
+    """The raster's own pixels as a grid; `Grid.gsd_m` is the root of their area, where they are no squares.
+
+    Raises:
+        GroundResolutionError: The raster's ground resolution is not known.
+    """
+    x_m, y_m = source.gsd_m
+    return Grid(source.width, source.height, source.transform, source.crs, math.sqrt(x_m * y_m), (1.0, 1.0))
+
+
 def _near_whole(ratio: float) -> float:
     """The nearest whole number, or reciprocal of one, if `ratio` comes close; else `ratio`."""
     whole = float(round(ratio)) if ratio >= 1.0 else 1.0 / round(1.0 / ratio)

@@ -126,12 +126,12 @@ def plan_region(
     frame = shapely.box(0, 0, grid.width, grid.height)
     limits: NDArray[np.object_] | None = None
     if extent is not None:
-        limit = _onto_grid(grid, np.array([_extent_box(extent)]), extent_crs, JobError, "the extent")[0]
+        limit = onto_grid(grid, np.array([_extent_box(extent)]), extent_crs, JobError, "the extent")[0]
         if shapely.area(shapely.intersection(limit, frame)) == 0.0:
             raise JobError("The extent does not touch the raster: choose one that does, or none.")
         limits = np.array([limit])
     if aoi:
-        polygons = _onto_grid(grid, *_read_polygons(aoi, aoi_layer, grid), VectorError, aoi)
+        polygons = onto_grid(grid, *_read_polygons(aoi, aoi_layer, grid), VectorError, aoi)
         polygons = _touching(polygons, frame)
         if not len(polygons):
             raise VectorError(f"No polygon of {aoi} touches the raster: choose another area of interest.")
@@ -180,14 +180,25 @@ def _read_polygons(path: str, layer: str, grid: Grid) -> tuple[NDArray[np.object
     return shapes, crs
 
 
-def _onto_grid(
+def onto_grid(
     grid: Grid,
     shapes: NDArray[np.object_],
     crs: str,
     error_type: type[JobError] | type[VectorError],
     name: str,
 ) -> NDArray[np.object_]:
-    """Bring polygons from `crs` (empty: the raster's) into pixel coordinates of the grid."""
+    """Bring polygons from `crs` (empty: the raster's) into pixel coordinates of the grid.
+
+    Args:
+        grid: Of the run.
+        shapes: Geometries, shape (n,).
+        crs: Theirs (code or WKT).
+        error_type: What is raised.
+        name: Of the shapes, for the sentences.
+
+    Raises:
+        JobError, VectorError: `crs` is not known, or the shapes cannot be laid over the raster.
+    """
     if crs and grid.crs is None:
         raise error_type(
             f"The raster has no CRS and {name} has one, so they cannot be laid over each other: assign the "

@@ -16,7 +16,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
@@ -31,6 +31,7 @@ from .palette import PALETTE_COLOURS, expand_palette, read_palette
 from .radiometry import Stretch, divide_by_255, sample_windows, stretch_percentiles
 from .resampling import plan_taps, resample
 
+_REDUCED_LEVELS = 8  # by which a pure block of a JPEG may differ when it is decoded at less than its size
 _CHUNK_PX = 4_000_000  # source pixels that one read holds at most, where the grid is much coarser
 
 
@@ -142,6 +143,22 @@ class RasterSource:
                 f"{self.path} {lack}: state the ground resolution (GSD), the size of its pixels in metres."
             )
         return self._stated_gsd_m, self._stated_gsd_m
+
+    @property
+    def image_count(self) -> int:
+        """Bands that are imagery: all but transparency (alpha)."""
+        return sum(colour is not ColorInterp.alpha for colour in self._dataset.colorinterp)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether all bands are the same one."""
+        return len(set(self.bands)) == 1 and self._palette is None
+
+    @property
+    def may_have_gaps(self) -> bool:
+        """Whether any pixel may be invalid; False is certain, and known without reading."""
+        is_float = np.dtype(self.dtype).kind == "f"
+        return self._has_mask or is_float or self._palette is not None or bool(self._collar_shades)
 
     def read(
         self, grid: Grid, row: int, col: int, height: int, width: int
@@ -269,6 +286,8 @@ class RasterSource:
         """Which of black and white may be collar: those that fill a corner of the raster."""
         if self.dtype != "uint8" or self._has_mask or self._palette is not None:
             return ()
+        if self._dataset.driver == "JPEG" and not self._has_flat_corner():
+            return ()
         height, width = min(CORNER_PX, self.height), min(CORNER_PX, self.width)
         corners = [
             self._dataset.read(self._read_bands, window=Window(col, row, width, height))
@@ -276,6 +295,21 @@ class RasterSource:
             for col in (0, self.width - width)
         ]
         return tuple(s for s in COLLAR_SHADES if any((corner == s).all() for corner in corners))
+
+    def _has_flat_corner(self) -> bool:
+        """Whether a corner of a JPEG may be pure; False is certain, and found at a fraction of the decoding.
+
+        GDAL decodes a JPEG at a half, a quarter or an eighth of its size. The outermost pixel of that comes
+        from a block whose pixels all lie within `CORNER_PX` of the corner.
+        """
+        factor = max((f for f in self._dataset.overviews(1) if f <= CORNER_PX), default=1)
+        if factor == 1:
+            return True
+        shape = (len(self._read_bands), -(-self.height // factor), -(-self.width // factor))
+        reduced = self._dataset.read(self._read_bands, out_shape=shape)
+        corners = reduced[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(np.int16)
+        is_near = [(np.abs(corners - shade) <= _REDUCED_LEVELS).all(axis=0).any() for shade in COLLAR_SHADES]
+        return any(is_near)
 
     def _in_order(self, raw: NDArray[Any]) -> NDArray[Any]:
         if self._picked == list(range(raw.shape[0])):
