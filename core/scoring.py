@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from .datasets.folders import IGNORE, LabelledTile, open_labelled, read_codes, read_tile
-from .evaluation.pixel_scores import LevelCounts, RelaxedCounts, relaxed_counts
+from .datasets.folders import (
+    IGNORE,
+    LabelledTile,
+    open_labelled,
+    read_codes,
+    read_splits,
+    read_tile,
+    select_tiles,
+)
+from .datasets.survey import Survey, survey_folder
+from .errors import DatasetError
+from .evaluation.colour_probe import PerturbedNetwork, ProbedNetwork, perturbations
+from .evaluation.pixel_scores import LevelCounts, RelaxedCounts, level_of, relaxed_counts
+from .evaluation.tile_scores import TileScores, score_masks
 from .inference.pipeline import predict_raster, rows_file
-from .networks.segmenter import Segmenter
+from .jobs import Progress
 from .raster.grid import plan_grid
 from .raster.probability import NODATA, decode_probabilities
 from .raster.region import plan_region
 from .raster.tiling import plan_tiles
+from .runs import cache_folder
+
+_TASK = "roads"
 
 OCCLUSIONS = {1: "cars", 2: "trees", 3: "shadows"}
 """Codes of occlusion masks, and what they mean."""
@@ -30,6 +45,8 @@ class ScoredTile:
 
     Attributes:
         stem: Its name.
+        tile: Its files.
+        gsd_m: Its ground resolution.
         image: uint8 (bands, h, w).
         labels: uint8 (2, h, w): road and building, 0, 1 or `IGNORE`.
         levels: uint8 (h, w): probability levels 0 to 254, 255 no data.
@@ -38,6 +55,8 @@ class ScoredTile:
     """
 
     stem: str
+    tile: LabelledTile
+    gsd_m: float
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     levels: NDArray[np.uint8]
@@ -49,14 +68,66 @@ class ScoredTile:
         """float32 (h, w), 0 where there are no data."""
         return decode_probabilities(self.levels)[0]
 
+    def masks(self, level: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """What is at or over a level, and what is road, bool (h, w) each; neither where that is not known."""
+        known = (self.labels[0] != IGNORE) & (self.levels != NODATA)
+        return (self.levels >= level) & known, (self.labels[0] == 1) & known
+
     def relaxed(self, level: int) -> RelaxedCounts:
         """`relaxed_counts` with what is at or over a level as the prediction."""
-        known = (self.labels[0] != IGNORE) & (self.levels != NODATA)
-        return relaxed_counts((self.levels >= level) & known, (self.labels[0] == 1) & known)
+        return relaxed_counts(*self.masks(level))
+
+    def scores(self, threshold: float) -> TileScores:
+        """All of the tile's scores at a threshold; it takes about a third of a second a megapixel."""
+        prediction, truth = self.masks(level_of(threshold))
+        relaxed, cldice, apls = score_masks(prediction, truth, self.probabilities, self.gsd_m)
+        return TileScores(
+            stem=self.stem,
+            image=str(self.tile.image),
+            mask=str(self.tile.mask),
+            counts=self.counts,
+            hidden={OCCLUSIONS[code]: counts for code, counts in self.hidden.items()},
+            pixels=self.counts.counts_at(threshold),
+            relaxed=relaxed,
+            cldice=cldice,
+            apls=apls,
+        )
+
+
+def find_scored_tiles(
+    folder: Path, mask_value: str, splits: str, part: str
+) -> Generator[Progress, None, list[LabelledTile]]:
+    """The tiles of a folder that are to be scored, which know how their masks are coded.
+
+    Args:
+        folder: Which.
+        mask_value: What in a mask is the class; empty: it is found out from all masks of the folder.
+        splits: JSON file with lists of tiles; empty: all tiles are scored.
+        part: Which of its lists.
+
+    Raises:
+        DatasetError: There are none, or one of them cannot be used: a score without it would be another.
+        JobError: `mask_value` makes no sense.
+    """
+    for news in survey_folder(folder, cache_folder() / "indexes", mask_value=mask_value):
+        if isinstance(news, Survey):
+            survey = news
+        else:
+            yield Progress(0.0, f"Indexing {folder.name}: tile {news.done} of {news.total}")
+    tiles = [replace(t, coding=r.coding) for t, r in zip(survey.content.tiles, survey.records, strict=True)]
+    if splits:
+        tiles = select_tiles(tiles, read_splits(Path(splits), folder, _TASK).get(part, []), folder)
+    problem_of = {r.stem: r.problem for r in survey.records}
+    for tile in tiles:
+        if problem_of[tile.stem]:
+            raise DatasetError(problem_of[tile.stem])
+    if not tiles:
+        raise DatasetError(f"{splits} has no tiles of {folder.name} under {part!r}: choose another part.")
+    return tiles
 
 
 def score_tiles(
-    tiles: Sequence[LabelledTile], segmenter: Segmenter, bands: int, gsd_m: float
+    tiles: Sequence[LabelledTile], segmenter: ProbedNetwork, bands: int, gsd_m: float
 ) -> Iterator[ScoredTile]:
     """Run a network over labelled tiles, one after the other.
 
@@ -79,7 +150,32 @@ def score_tiles(
             buildings = arrays.labels[1] if tile.building_mask else None
             counts.add(levels, arrays.labels[0], buildings)
             hidden = _count_hidden(tile, levels, arrays.labels[0])
-            yield ScoredTile(tile.stem, arrays.image, arrays.labels, levels, counts, hidden)
+            yield ScoredTile(
+                tile.stem, tile, arrays.gsd_m, arrays.image, arrays.labels, levels, counts, hidden
+            )
+
+
+def probe_tiles(
+    tiles: Sequence[LabelledTile], segmenter: ProbedNetwork, bands: int, gsd_m: float, threshold: float
+) -> Iterator[tuple[str, float | None]]:
+    """Score tiles under each of `colour_probe.perturbations`: each is one more run of the network.
+
+    Args:
+        tiles: Which.
+        segmenter: The network.
+        bands: Number of its bands.
+        gsd_m: Ground resolution of tiles that state none.
+        threshold: At which it works.
+
+    Yields:
+        The name of the perturbation after each tile, with none; and with its IoU over all tiles at its end.
+    """
+    for name, perturb in perturbations(bands).items():
+        total = LevelCounts()
+        for tile in score_tiles(tiles, PerturbedNetwork(segmenter, perturb), bands, gsd_m):
+            total.merge(tile.counts)
+            yield name, None
+        yield name, total.scores(threshold)["iou"]
 
 
 def _count_hidden(
@@ -96,7 +192,7 @@ def _count_hidden(
 
 
 def _predict(
-    tile: LabelledTile, segmenter: Segmenter, bands: int, gsd_m: float, work: Path
+    tile: LabelledTile, segmenter: ProbedNetwork, bands: int, gsd_m: float, work: Path
 ) -> NDArray[np.uint8]:
     with open_labelled(tile, gsd_m, bands) as source:
         grid = plan_grid(source, segmenter.gsd_m)

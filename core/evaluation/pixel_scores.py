@@ -75,9 +75,7 @@ class LevelCounts:
         And ``roof_fpr``, the share of building pixels called road, where roofs were counted. A score without
         any pixel to judge it by is NaN.
         """
-        level = level_of(threshold)
-        tp, fp = int(self.true_positive[level]), int(self.false_positive[level])
-        fn = int(self.positive.sum()) - tp
+        tp, fp, fn, _ = self.counts_at(threshold)
         found = {
             "iou": _ratio(tp, tp + fp + fn),
             "f1": _ratio(2 * tp, 2 * tp + fp + fn),
@@ -85,8 +83,33 @@ class LevelCounts:
             "recall": _ratio(tp, tp + fn),
         }
         if self.roof.any():
-            found["roof_fpr"] = _ratio(int(_at_or_over(self.roof)[level]), int(self.roof.sum()))
+            roofs_over = int(_at_or_over(self.roof)[level_of(threshold)])
+            found["roof_fpr"] = _ratio(roofs_over, int(self.roof.sum()))
         return found
+
+    def counts_at(self, threshold: float) -> tuple[int, int, int, int]:
+        """True positives, false positives, false negatives and true negatives at a threshold, in pixels."""
+        level = level_of(threshold)
+        tp, fp = int(self.true_positive[level]), int(self.false_positive[level])
+        return tp, fp, int(self.positive.sum()) - tp, int(self.negative.sum()) - fp
+
+    def curves(self) -> dict[str, NDArray[np.float64]]:
+        """``precision``, ``recall``, ``f1`` and ``iou`` at each level taken as the threshold, float64 (255,).
+
+        NaN where there is no pixel to judge a score by.
+        """
+        tp, fp = self.true_positive, self.false_positive
+        true = self.positive.sum()
+        parts = {
+            "precision": (tp, tp + fp),
+            "recall": (tp, np.full(LEVELS, true)),
+            "f1": (2 * tp, tp + fp + true),
+            "iou": (tp, fp + true),
+        }
+        return {
+            name: np.divide(part, whole, out=np.full(LEVELS, np.nan), where=whole > 0)
+            for name, (part, whole) in parts.items()
+        }
 
     def iou_curve(self) -> NDArray[np.float64]:
         """Intersection over union at each level taken as the threshold, float64 (255,)."""
@@ -101,19 +124,22 @@ class LevelCounts:
         return float(good[len(good) // 2]) / (LEVELS - 1)
 
 
-def choose_threshold(iou_curve: NDArray[np.float64], prior: float) -> float:
-    """The threshold for a run: of those within 0.5 % of the highest validation IoU, the nearest to a prior.
+def choose_threshold(iou_curve: NDArray[np.float64], prior: float, tiles: int) -> float:
+    """The threshold for a run: of those nearly as good as the best on validation, the nearest to a prior.
 
-    A few tiles give a flat curve whose very peak is chance; without any road there is none, and the prior
-    stays.
+    A few tiles give a flat curve whose very peak is chance: *nearly* is within 0.5 % of the highest IoU, and
+    more where there are fewer than eight tiles (4 % for one). Without any road there is no peak, and the
+    prior stays.
 
     Args:
         iou_curve: IoU at each level, float64 (255,).
         prior: What is chosen if nothing speaks against it, 0 to 1.
+        tiles: How many the curve was measured on.
     """
     if not iou_curve.any():
         return prior
-    levels = np.flatnonzero(iou_curve >= 0.995 * iou_curve.max())
+    slack = max(0.005, 0.04 / max(tiles, 1))
+    levels = np.flatnonzero(iou_curve >= (1 - slack) * iou_curve.max())
     levels = levels[levels > 0]
     if not levels.size:
         return prior
