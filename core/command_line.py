@@ -20,15 +20,21 @@ from .cards import list_packages
 from .errors import AftermapError
 from .flows import CANCELLED, failure_of, run_flow
 from .jobs import (
+    CompareRuns,
+    CopyTiles,
     DescribeRaster,
     EvaluateModel,
+    ExportTrainingTiles,
     Failure,
     Figure,
+    FindLearningRate,
     GenerateScenes,
     Job,
     Metric,
+    PlanTraining,
     Progress,
     Result,
+    ScanTiles,
     SegmentRoads,
     TrainModel,
     VectorizeProbabilities,
@@ -95,12 +101,36 @@ def _vectorize(probability: str, out: str, **fields: Any) -> int:
     )
 
 
-def _train(**fields: Any) -> int:
-    return _run(TrainModel(**fields), _print_outputs)
+def _scan(json: bool = False, **fields: Any) -> int:
+    return _run(ScanTiles(**fields), _print_json if json else _print_table)
+
+
+def _export_tiles(**fields: Any) -> int:
+    return _run(ExportTrainingTiles(**fields), _print_outputs)
+
+
+def _copy_tiles(**fields: Any) -> int:
+    return _run(CopyTiles(**fields), _print_outputs)
+
+
+def _train(json: bool = False, **fields: Any) -> int:
+    return _run(TrainModel(**fields), _print_json if json else _print_outputs)
+
+
+def _plan_training(json: bool = False, **fields: Any) -> int:
+    return _run(PlanTraining(output="", **fields), _print_json if json else _print_outputs)
+
+
+def _find_learning_rate(json: bool = False, **fields: Any) -> int:
+    return _run(FindLearningRate(output="", **fields), _print_json if json else _print_outputs)
 
 
 def _evaluate(json: bool = False, **fields: Any) -> int:
     return _run(EvaluateModel(**fields), _print_json if json else _print_table)
+
+
+def _compare_runs(**fields: Any) -> int:
+    return _run(CompareRuns(**fields), _print_outputs)
 
 
 def _generate(**fields: Any) -> int:
@@ -137,7 +167,15 @@ def _models(model_folders: Sequence[str] = ()) -> int:
 
 
 def _run(job: Job, show: Callable[[Result], None]) -> int:
-    display = _Display(sys.stderr)
+    with contextlib.ExitStack() as streams:
+        if int(os.environ.get("RANK", "0")):  # of several processes that train together, the first one speaks
+            nothing = streams.enter_context(Path(os.devnull).open("w"))
+            streams.enter_context(contextlib.redirect_stdout(nothing))
+            return _run_shown(job, show, _Display(nothing))
+        return _run_shown(job, show, _Display(sys.stderr))
+
+
+def _run_shown(job: Job, show: Callable[[Result], None], display: _Display) -> int:
     with _prompt_interrupts(), closing(run_flow(job)) as events:
         try:
             # What a library prints must not get between the results.
@@ -308,7 +346,54 @@ def build_parser() -> argparse.ArgumentParser:
     _add_vectors(add, VectorizeProbabilities)
     _add_cache(add)
 
+    add = _adder(commands, "scan", "say what folders of labelled tiles hold", _scan)
+    _add_folders(add)
+    add("--json", action="store_true", help="print one JSON object")
+    _add_mask_value(add)
+    _add_cache(add)
+
+    add = _adder(commands, "export-tiles", "cut a raster and a layer of labels into tiles", _export_tiles)
+    add("raster", metavar="RASTER", help="raster that GDAL opens")
+    add("labels", metavar="LABELS", help="digitised polygons or lines")
+    add("--out", dest="folder", required=True, metavar="DIR", help="folder for images/ and masks/")
+    add("--labels-layer", help="name of the layer inside LABELS (default: the first)")
+    add("--bands", type=_numbers, help="band numbers from 1 in the model's order, such as 4,3,2")
+    _add_gsd(add)
+    add("--crs", help="CRS of a raster that states none")
+    add("--width-field", help="field with the width of lines in metres")
+    add(
+        "--width",
+        dest="width_m",
+        type=float,
+        metavar="M",
+        help=f"width of lines in metres (default: {ExportTrainingTiles.width_m:g})",
+    )
+    add("--area", help="polygons within which everything is digitised (default: everywhere)")
+    add("--area-layer", help="name of the layer inside --area (default: the first)")
+    add("--size", dest="tile_px", type=int, help=f"side in pixels (default: {ExportTrainingTiles.tile_px})")
+    _add_image_format(add, ExportTrainingTiles)
+    _add_min_share(add)
+
+    add = _adder(
+        commands, "copy-tiles", "write selected tiles as a folder that is small to send", _copy_tiles
+    )
+    _add_folders(add)
+    add("--out", dest="folder", required=True, metavar="DIR", help="folder for images/ and masks/")
+    _add_mask_value(add)
+    _add_image_format(add, CopyTiles)
+    _add_min_share(add)
+    _add_cache(add)
+
     add = _adder(commands, "train", "train a model on folders of labelled tiles", _train)
+    add("--out", dest="output", required=True, metavar="MODEL", help="the model, .aftermap or a folder")
+    _add_training(add)
+
+    add = _adder(commands, "plan-training", "say what a training would do", _plan_training)
+    add("--preview", metavar="DIR", help="folder for a sheet of augmented crops")
+    _add_training(add)
+
+    add = _adder(commands, "find-learning-rate", "try which learning rate suits", _find_learning_rate)
+    add("--figure", metavar="PNG", help="picture of the curve")
     _add_training(add)
 
     add = _adder(commands, "evaluate", "score a model on a folder of labelled tiles", _evaluate)
@@ -319,8 +404,21 @@ def build_parser() -> argparse.ArgumentParser:
     add("--splits", help="JSON file with lists of tiles; only those of --part are scored")
     add("--part", help=f"list of --splits (default: {EvaluateModel.part})")
     add("--threshold", type=float, help="probability from which a pixel is road (default: the model's)")
-    add("--report", help="folder for pictures and curves")
+    add("--report", metavar="DIR", help="folder for a report with pictures and curves")
+    add("--probe", action="store_true", help="also measure how the scores depend on colour")
     add("--record", action="store_true", help="write the scores onto the model's card")
+    _add_mask_value(add)
+    _add_model_folders(add)
+    _add_device(add)
+
+    add = _adder(commands, "compare-runs", "put models side by side on the same tiles", _compare_runs)
+    add("models", metavar="MODEL", nargs="+", action=_Collect, help="names or paths of models")
+    add("--tiles", dest="folder", required=True, metavar="FOLDER", help="folder of labelled tiles")
+    add("--out", dest="report", required=True, metavar="DIR", help="folder for the report")
+    _add_gsd(add)
+    add("--splits", help="JSON file with lists of tiles; only those of --part are scored")
+    add("--part", help=f"list of --splits (default: {CompareRuns.part})")
+    _add_mask_value(add)
     _add_model_folders(add)
     _add_device(add)
 
@@ -400,6 +498,31 @@ def _add_out(add: _Add) -> None:
     add("--out", required=True, metavar="DIR", help="folder for the outputs")
 
 
+def _add_folders(add: _Add) -> None:
+    add("folders", metavar="FOLDER", nargs="+", action=_Collect, help="folder of labelled tiles")
+
+
+def _add_mask_value(add: _Add) -> None:
+    add(
+        "--mask-value",
+        metavar="VALUE",
+        help="what in a mask is the class: a code or a colour such as #ffff00 (default: found out)",
+    )
+
+
+def _add_image_format(add: _Add, job: type[ExportTrainingTiles] | type[CopyTiles]) -> None:
+    add(
+        "--format",
+        dest="image_format",
+        choices=("tif", "jpg", "png"),
+        help=f"of the images (default: {job.image_format})",
+    )
+
+
+def _add_min_share(add: _Add) -> None:
+    add("--min-share", type=float, metavar="N", help="only tiles with at least this share of the class")
+
+
 def _add_model_folders(add: _Add) -> None:
     add(
         "--model-folder",
@@ -468,21 +591,9 @@ def _add_resume(add: _Add) -> None:
 
 def _add_training(add: _Add) -> None:
     default = {f.name: f.default for f in dataclasses.fields(TrainModel)}
-    add(
-        "folders",
-        metavar="FOLDER",
-        nargs="+",
-        action=_Collect,
-        help="folder with images/ and masks/ of equal stems",
-    )
+    _add_folders(add)
     add("--task", choices=[TrainModel.task], help=f"what the masks show (default: {TrainModel.task})")
-    add(
-        "--out",
-        dest="output",
-        required=True,
-        metavar="MODEL",
-        help="the model to write, .aftermap or a folder",
-    )
+    add("--json", action="store_true", help="print one JSON object")
     add(
         "--from",
         dest="start_from",
@@ -496,6 +607,7 @@ def _add_training(add: _Add) -> None:
         help="pretrained encoder weights (.safetensors), for --from scratch",
     )
     add("--architecture", type=_json_object, metavar="JSON", help="parameters of a new network, as on a card")
+    _add_mask_value(add)
     _add_gsd(add)
     add(
         "--working-gsd",
@@ -512,15 +624,24 @@ def _add_training(add: _Add) -> None:
     )
     for option, kind, what in (
         ("--validation-share", float, "share of the tiles for validation where the split is made here"),
+        ("--epochs", float, "looks at each piece of ground, 0 for --steps"),
         ("--steps", int, "optimiser steps, 0 for as many as the data ask for"),
-        ("--batch-size", int, "crops in a step"),
-        ("--crop", int, "side of a crop in pixels"),
+        ("--batch-size", int, "crops in a batch, 0 for about 1.2 megapixels"),
+        ("--crop", int, "side of a crop in pixels, 0 for that of the tiles, at most 384"),
         ("--scale-jitter", float, "largest factor by which crops are enlarged or shrunk"),
+        ("--accumulate", int, "batches that make one step"),
         ("--learning-rate", float, "peak learning rate, 0 for the recipe's"),
-        ("--loss", str, "bce_dice, bce, weighted_bce or focal_dice"),
+        ("--schedule", str, "cosine, one_cycle, step, plateau or constant"),
+        ("--step-every", int, "period of the schedule step"),
+        ("--step-unit", str, "what the period counts, epoch or batch"),
+        ("--loss", str, "bce_dice, bce, weighted_bce, focal, dice, tversky or focal_dice"),
+        ("--positive-weight", float, "weight of the class in weighted_bce, 0 for the suggested one"),
+        ("--skeleton-weight", float, "weight of skeleton recall, added to the loss"),
         ("--sampler", str, "weighted or uniform"),
         ("--min-share", float, "only tiles with at least this share of road"),
+        ("--augmentation", str, "structure, mild or none"),
         ("--synthetic-share", float, "share of generated crops"),
+        ("--patience", int, "rounds without a better score after which it stops, 0 for never"),
         ("--seed", int, "seed of everything that is random"),
     ):
         dest = {"--crop": "crop_px"}.get(option, option[2:].replace("-", "_"))

@@ -33,7 +33,7 @@ def describe_raster(job: DescribeRaster) -> Generator[Event, None, None]:
             yield Warning(str(error))
         folders = [Path(folder) for folder in job.model_folders]
         try:
-            model = find_package("", folders, _TASK, len(job.bands) or source.count, gsd_m).card.name
+            model = find_package("", folders, _TASK, len(job.bands) or source.image_count, gsd_m).card.name
         except ModelError as error:
             model = ""
             yield Warning(str(error))

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import Protocol
 
 from .errors import AftermapError
-from .jobs import Event, Failure, Job
+from .jobs import Event, Failure, FinishEarly, Job
 
 CANCELLED = Failure(
     "Cancelled", "Cancelled; what was done so far is kept, and the same run continues from there."
@@ -23,8 +23,14 @@ FLOWS = {
     "SegmentRoads": "segment_roads",
     "VectorizeProbabilities": "vectorize_probabilities",
     "DescribeRaster": "describe_raster",
+    "ScanTiles": "scan_tiles",
+    "ExportTrainingTiles": "export_training_tiles",
+    "CopyTiles": "copy_tiles",
     "TrainModel": "train_model",
+    "PlanTraining": "plan_training",
+    "FindLearningRate": "find_learning_rate",
     "EvaluateModel": "evaluate_model",
+    "CompareRuns": "compare_runs",
     "GenerateScenes": "generate_scenes",
 }
 """Type of a job to the name of the module, and of the function in it, that runs it."""
@@ -39,18 +45,28 @@ class _Flow(Protocol):
 def run_flow(job: Job) -> Generator[Event, None, None]:
     """Run a job, whatever happens: the last event is a `Result` or a `Failure`.
 
-    Closing the generator cancels the run; what then fails in the flow's cleaning up is raised.
+    Closing the generator cancels the run; what then fails in the flow's cleaning up is raised. Throwing
+    `FinishEarly` into it asks the flow to end now with what it has; one that knows no such end is cancelled.
     """
     try:
         events = _flow_for(job)(job)
-        for event in events:
-            yield event
+        asked: FinishEarly | None = None
+        while True:
+            event = next(events) if asked is None else events.throw(asked)
+            asked = None
+            try:
+                yield event
+            except FinishEarly as request:
+                asked = request
             if event.is_last:
                 return
-        raise RuntimeError(f"{FLOWS[type(job).__name__]} ended without a result")
     except GeneratorExit:
         events.close()
         raise
+    except FinishEarly:
+        yield CANCELLED
+    except StopIteration:
+        yield failure_of(RuntimeError(f"{FLOWS[type(job).__name__]} ended without a result"))
     except Exception as error:  # the process boundary: whatever it is becomes one sentence
         yield failure_of(error)
 

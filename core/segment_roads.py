@@ -122,7 +122,7 @@ def choose_model(job: SegmentRoads) -> Package:
         with open_source(
             job.raster, bands=job.bands, band_count=len(job.bands) or 1, gsd_m=job.gsd_m, crs=job.crs
         ) as source:
-            count = len(job.bands) or source.count
+            count = len(job.bands) or source.image_count
             package = find_package("", folders, TASK, count, _mean_gsd(source))
     wanted = package.card.bands
     if len(job.bands) not in (0, len(wanted)):

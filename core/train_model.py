@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
-import math
-import os
+import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,291 +17,452 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from .cards import Card, find_package
-from .datasets.crops import CropSettings, CropSource, make_batch
-from .datasets.folders import LabelledTile, TileArrays, find_tiles, read_splits, read_tile, select_tiles
-from .datasets.index import IndexProgress, TileRecord, index_tiles
-from .datasets.splits import split_tiles
-from .datasets.synthetic import generate_scene
-from .errors import DatasetError, JobError, ModelError
-from .evaluation.pixel_scores import LEVELS, LevelCounts, choose_threshold, level_of, relaxed_f1, sum_relaxed
-from .jobs import Event, Figure, Metric, Progress, Result, TrainModel, Warning
+from .cards import Card
+from .datasets.crops import CropSource, make_batch
+from .evaluation.calibration import Scaling, fit_scaling
+from .evaluation.figures import draw_triptych
+from .evaluation.pixel_scores import LEVELS, LevelCounts, choose_threshold
+from .jobs import Event, Figure, FinishEarly, Metric, Progress, Result, TrainModel, Warning
 from .networks.context import measure_margin
 from .networks.devices import choose_device, choose_precision, describe_device
-from .networks.package import count_parameters, load_network, save_package
+from .networks.package import count_parameters, save_package
 from .networks.segmenter import Segmenter
-from .networks.unet import SegmentationNetwork, UNet, build_network, load_encoder_weights
-from .runs import cache_folder, open_work
+from .networks.unet import SegmentationNetwork, build_network
+from .reports import publish_report
+from .runs import file_identity, open_work
 from .scoring import score_tiles
-from .training.figures import draw_learning_curves, draw_triptych
-from .training.losses import build_loss
-from .training.trainer import Trainer, TrainerSettings
+from .training.diagnosis import (
+    Finding,
+    diagnose_plan,
+    diagnose_round,
+    diagnose_run,
+    find_shifted_threshold,
+)
+from .training.distributed import is_leader, join_processes, value_from_leader
+from .training.figures import draw_learning_curves
+from .training.mixing import MIXTURES, choose_mixture, mix_weights
+from .training.trainer import Trainer, TrainingStep
+from .training_report import FinalScores, TrainingFacts, report_training, score_finally
+from .training_steps import (
+    Recipe,
+    TileSet,
+    at_working_resolution,
+    check_job,
+    choose_recipe,
+    crop_sources,
+    find_sets,
+    make_plan,
+    make_trainer,
+    start_network,
+)
 from .version import read_version
 
-ROUNDS = 10
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-_NEW_ARCHITECTURE = {"name": "unet", "encoder": "mobilenet_v2", "decoder": "light", "dilated_centre": True}
-_HEADS = ("road", "building")
 _BEST_NAME = "best.safetensors"
-_DRAWN_TILES = 4
-_TILE_PX = 1536  # large tiles: less is computed twice, and fewer pixels lie near a border
+_HARD_TILES, _RICH_TILES = 2, 2  # of the validation tiles that are drawn after each round
+_CURVES_NAME = "learning-curves.png"
+_TELLING_TILES = 3
 _MARGIN_CROPS = 4
 _MARGIN_STRIDES = 24  # side of the crops that the context margin is measured on
-_SYNTHETIC_SCENES = 240
-_SYNTHETIC_PX = 768
+_RECORDED = (
+    "task", "start_from", "scale_jitter", "accumulate", "schedule", "step_every", "step_unit", "loss",
+    "positive_weight", "skeleton_weight", "sampler", "min_share", "augmentation", "synthetic_share",
+    "patience", "seed",
+)  # fmt: skip
 
-
-@dataclass(frozen=True)
-class _TileSet:
-    """One folder of the job: what it trains on and what it is judged by."""
-
-    name: str
-    licence: str
-    train: list[LabelledTile]
-    validation: list[LabelledTile]
+State = Mapping[str, torch.Tensor]
 
 
 def train_model(job: TrainModel) -> Iterator[Event]:
-    """Train, validate after each round, keep the best, calibrate its threshold, write it with its card.
+    """Train, validate after each round, keep the best, calibrate it, write it with its card and a report.
+
+    Thrown a `FinishEarly`, it stops training and goes on with the best network so far. Started by
+    ``torchrun``, the processes train one network together; the first one validates, writes and reports.
 
     Raises:
         DatasetError: The tiles cannot be used.
         ModelError: The start model or the encoder weights do not fit.
         JobError: A parameter makes no sense.
+        OutputError: A checkpoint or the model cannot be written.
+        DeviceError: The device is not there, or has too little memory.
     """
-    _check(job)
-    identity = {**dataclasses.asdict(job), "resume": True, "version": read_version()}
+    check_job(job)
+    with join_processes(choose_device(job.device).type):
+        sets = yield from find_sets(job)
+        for one in sets:
+            yield Warning(f"{one.name}: {one.split}")
+        network, card = start_network(job)
+        card = at_working_resolution(job, sets, card)
+        start = None if job.start_from == "scratch" else copy.deepcopy(network.state_dict())
+        recipe = choose_recipe(job, sets, card.gsd_m)
+        with _open_folder(job, sets) as folder:
+            sources, counts = yield from crop_sources(sets, job, card, recipe)
+            trainer = make_trainer(network, sources, counts, card, job, recipe, folder)
+            run = _Run(job, sets, card, recipe, trainer, _History(folder))
+            yield from _say(run, diagnose_plan(make_plan(job, sets, recipe)))
+            yield from _train(run)
+            if is_leader():
+                yield from _finish(run, start)
+            else:
+                yield Result()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the steps of a training share."""
+
+    job: TrainModel
+    sets: Sequence[TileSet]
+    card: Card
+    recipe: Recipe
+    trainer: Trainer
+    history: _History
+
+    @property
+    def figures(self) -> Path:
+        """Folder beside the model for pictures and the report."""
+        output = Path(self.job.output)
+        return output.with_name(f"{output.stem}-training")
+
+
+@contextlib.contextmanager
+def _open_folder(job: TrainModel, sets: Sequence[TileSet]) -> Iterator[Path]:
+    """The folder for checkpoints, which goes once the training has succeeded; followers need none."""
+    if not is_leader():
+        with tempfile.TemporaryDirectory(prefix="aftermap-training-") as folder:
+            yield Path(folder)
+        return
+    used = [t for one in sets for t in (*one.train, *one.validation)]
+    tiles = [file_identity(str(path)) for t in used for path in (t.image, t.mask)]
+    identity = {**dataclasses.asdict(job), "resume": True, "version": read_version(), "tiles": tiles}
     with open_work(identity, cache=job.cache, resume=job.resume) as work:
-        sets = yield from _find_sets(job)
-        network, card = _start_network(job)
-        sources, counts = yield from _crop_sources(sets, job, card)
-        trainer = _make_trainer(network, sources, counts, card, job, work.path)
-        history = _History(work.path)
-        yield from _train(trainer, sets, card, job, history)
-        best = build_network(card.architecture)
-        best.load_state_dict(load_file(work.path / _BEST_NAME))
-        card = _finish_card(card, sets, job, trainer, history.best)
-        card = dataclasses.replace(card, margin_px=_measure_margin(best.eval(), trainer, card.threshold))
-        package = save_package(Path(job.output), best, card)
+        yield work.path
         work.discard()
-    values = {**history.best, "steps": trainer.settings.steps, "device": describe_device(trainer.device)}
-    yield Result({"model": str(package.path), "figures": str(_figure_folder(job))}, values)
 
 
-_RECORDED = (
-    "task", "start_from", "batch_size", "crop_px", "scale_jitter", "loss", "sampler",
-    "min_share", "synthetic_share", "seed",
-)  # fmt: skip
+class _History:
+    """What a training did so far, kept beside its checkpoint so that a resumed one goes on with it.
+
+    Attributes:
+        steps: ``step``, ``loss``, ``bce``, ``learning_rate`` and ``class_share`` of every tenth step.
+        rounds: Scores of each round.
+        drawn: Stems of the validation tiles that are drawn, one list a data set.
+        findings: What the diagnosis said, by the name of the finding.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.steps: list[dict[str, float]] = []
+        self.rounds: list[dict[str, Any]] = []
+        self.drawn: list[list[str]] = []
+        self.findings: dict[str, str] = {}
+        if self._path.exists():
+            body = json.loads(self._path.read_text(encoding="utf-8"))
+            self.steps, self.rounds = body["steps"], body["rounds"]
+            self.drawn, self.findings = body["drawn"], body["findings"]
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / "history.json"
+
+    @property
+    def best_file(self) -> Path:
+        """Weights of the best trained round."""
+        return self._folder / _BEST_NAME
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The round with the highest mean IoU over the sets, and the last of equals; not the start model."""
+        trained = [r for r in self.rounds if r["step"]]
+        return max(trained, key=lambda r: (r["iou"], r["step"]), default=None)
+
+    @property
+    def rounds_since_best(self) -> int:
+        """How many rounds did not better the best."""
+        return 0 if self.best is None else sum(r["step"] > self.best["step"] for r in self.rounds)
+
+    def has_round(self, step: int) -> bool:
+        """Whether the round that ends with a step has been scored."""
+        return any(r["step"] == step for r in self.rounds)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the steps that lie after the checkpoint that the training goes on from."""
+        self.steps = [s for s in self.steps if s["step"] <= step]
+
+    def add_round(self, scores: dict[str, Any], network: SegmentationNetwork) -> None:
+        """Keep a round's scores, and its network if it is the best so far."""
+        self.rounds = [r for r in self.rounds if r["step"] != scores["step"]] + [scores]
+        if self.best is scores:
+            staged = self._folder / "best.tmp"
+            save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, staged)
+            staged.replace(self.best_file)
+        staged = self._folder / "history.tmp"
+        kept = ("steps", "rounds", "drawn", "findings")
+        staged.write_text(json.dumps({name: getattr(self, name) for name in kept}), encoding="utf-8")
+        staged.replace(self._path)
 
 
-def _check(job: TrainModel) -> None:
-    if not job.folders:
-        raise JobError("No folder of labelled tiles was given: name at least one.")
-    if job.task != "roads":
-        raise JobError(f"This version trains for roads, not for {job.task!r}.")
-    if job.crop_px % 32 or job.crop_px < 64:
-        raise JobError(f"Crops of {job.crop_px} px do not work: choose a multiple of 32 from 64 on.")
-    if not 0 <= job.synthetic_share <= 1 or job.batch_size < 1 or job.scale_jitter < 1:
-        raise JobError(
-            "The batch size must be at least 1, the scale jitter at least 1, the generated share 0 to 1."
-        )
-    output = Path(job.output)
-    if output.parent.exists() and not os.access(output.parent, os.W_OK):
-        raise JobError(
-            f"The model cannot be written to {output.parent}: choose a folder where you may write."
-        )
+def _say(run: _Run, findings: Sequence[Finding]) -> Iterator[Event]:
+    """Each finding once in a training."""
+    for finding in findings:
+        if finding.name not in run.history.findings:
+            run.history.findings[finding.name] = finding.sentence
+            yield Warning(finding.sentence)
 
 
-def _find_sets(job: TrainModel) -> Generator[Event, None, list[_TileSet]]:
-    sets = []
-    for i, name in enumerate(job.folders):
-        folder = Path(name)
-        licence = job.licences[i] if i < len(job.licences) else "not stated"
-        found, shares = yield from _usable(job, find_tiles(folder), folder.name)
-        train, validation = yield from _split(job, folder, found, shares)
-        train = [t for t in train if shares[t.stem] >= job.min_share]
-        if not train or not validation:
-            raise DatasetError(
-                f"{folder.name} leaves {len(train)} training and {len(validation)} validation tiles: "
-                "add tiles, or lower the least class share."
+def _train(run: _Run) -> Generator[Event, None, None]:
+    """The rounds: train, validate, draw; the start model's own score is round 0."""
+    trainer, history, steps = run.trainer, run.history, run.recipe.steps
+    trainer.restore()
+    history.forget_after(trainer.step)
+    is_due = trainer.is_round_end if trainer.step else run.job.start_from != "scratch"
+    start, first = time.monotonic(), trainer.step
+    try:
+        if is_due and (yield from _end_round(run)):
+            return
+        for news in trainer.run():
+            yield from _report(news, run, (time.monotonic() - start) / (news.step - first))
+            if trainer.is_round_end and (yield from _end_round(run)):
+                return
+    except FinishEarly:
+        yield Warning(f"Stopped at step {trainer.step} of {steps}; the best network so far is kept.")
+        if history.best is None:
+            yield from _validate(run)
+
+
+def _report(news: TrainingStep, run: _Run, seconds_a_step: float) -> Iterator[Event]:
+    steps = run.recipe.steps
+    if news.notice:
+        yield Warning(news.notice)
+    if news.step % 10 == 0 or news.step == steps:
+        values = {
+            "loss": news.loss,
+            "bce": news.bce,
+            "learning_rate": news.learning_rate,
+            "class_share": news.class_share,
+        }
+        run.history.steps.append({"step": news.step, **values})
+        yield Metric("training", {**values, "memory_mb": news.memory_mb}, news.step)
+    left = seconds_a_step * (steps - news.step)
+    message = f"Training: step {news.step} of {steps}, loss {news.loss:.3f}, {_duration(left)} left"
+    yield Progress(news.step / steps, message)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _end_round(run: _Run) -> Generator[Event, None, bool]:
+    """Validate; whether the training is over because it no longer gets better."""
+    is_over, score = False, 0.0
+    if is_leader():
+        if not run.history.has_round(run.trainer.step):
+            yield from _validate(run)
+        score = next(r["iou"] for r in run.history.rounds if r["step"] == run.trainer.step)
+        is_over = 0 < run.job.patience <= run.history.rounds_since_best
+    run.trainer.observe(score)
+    is_over = bool(value_from_leader(is_over, run.trainer.device))
+    if is_over:
+        yield Warning(f"No better score in {run.job.patience} rounds: stopped at step {run.trainer.step}.")
+    return is_over
+
+
+def _validate(run: _Run) -> Generator[Event, None, None]:
+    """Score the averaged network, at the threshold of the highest mean IoU, and draw curves and tiles."""
+    trainer, history = run.trainer, run.history
+    segmenter = _segmenter(run, copy.deepcopy(trainer.averaged))
+    tiles = yield from _count(run, segmenter, f"Validating after step {trainer.step}")
+    scores = {"step": trainer.step, **_summarise(tiles, run.card.threshold)}
+    if not history.rounds:
+        history.drawn = [_choose_drawn(one, counts) for one, counts in zip(run.sets, tiles, strict=True)]
+        if not any(c.positive.any() for counts in tiles for c in counts):
+            yield Warning(
+                "No validation tile shows a road, so neither rounds nor thresholds can be compared: "
+                "add tiles that do."
             )
-        sets.append(_TileSet(folder.name, licence, train, validation))
-    return sets
-
-
-def _split(
-    job: TrainModel, folder: Path, tiles: list[LabelledTile], shares: dict[str, float]
-) -> Generator[Event, None, tuple[list[LabelledTile], list[LabelledTile]]]:
-    if job.splits:
-        lists = read_splits(Path(job.splits), folder, job.task)
-        broken = set(shares) - {t.stem for t in tiles}
-        train, validation = (
-            select_tiles(tiles, [s for s in lists.get(part, []) if s not in broken], folder)
-            for part in ("train", "validation")
-        )
-        return train, validation
-    if job.validation:
-        if len(job.folders) > 1:
-            raise JobError(
-                "One folder of validation tiles serves one folder of training tiles: give a splits file."
+    history.add_round(scores, trainer.averaged)
+    yield from _say(run, diagnose_round(history.steps, history.rounds))
+    yield Metric("validation", {k: v for k, v in scores.items() if k != "step"}, trainer.step)
+    if history.steps:
+        path = run.figures / _CURVES_NAME
+        draw_learning_curves(history.steps, history.rounds, path)
+        yield Figure("Learning curves", str(path))
+    for one, stems in zip(run.sets, history.drawn, strict=True):
+        drawn = [t for t in one.validation if t.stem in stems]
+        for tile in score_tiles(drawn, segmenter, len(run.card.bands), run.job.gsd_m or run.card.gsd_m):
+            path = run.figures / f"{one.name}-{tile.stem}.png"
+            draw_triptych(
+                tile.image, tile.labels[0], tile.probabilities, scores["threshold"], tile.stem, path
             )
-        held_out, _ = yield from _usable(job, find_tiles(Path(job.validation)), Path(job.validation).name)
-        return tiles, held_out
-    train, validation, how = split_tiles(tiles, [shares[t.stem] for t in tiles], job.validation_share)
-    yield Warning(f"{folder.name}: {how}")
-    return train, validation
+            yield Figure(tile.stem, str(path))
 
 
-def _usable(
-    job: TrainModel, tiles: list[LabelledTile], name: str
-) -> Generator[Event, None, tuple[list[LabelledTile], dict[str, float]]]:
-    """The tiles that can be read, with a word on each that cannot, and class shares by stem."""
-    records: list[TileRecord] = []
-    for news in index_tiles(tiles, cache_folder(job.cache) / "indexes"):
-        if isinstance(news, IndexProgress):
-            yield Progress(0.0, f"Indexing {name}: tile {news.done} of {news.total}")
-        else:
-            records = news
-    for record in records:
-        if record.problem:
-            yield Warning(record.problem)
-    usable = [t for t, r in zip(tiles, records, strict=True) if not r.problem]
-    return usable, {r.stem: r.road_share for r in records}
+def _segmenter(run: _Run, network: SegmentationNetwork) -> Segmenter:
+    device = run.trainer.device
+    return Segmenter(network.eval(), run.card, device, choose_precision(device))
 
 
-def _start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
-    if job.start_from != "scratch":
-        name = "" if job.start_from == "starter" else job.start_from
-        package = find_package(name, map(Path, job.model_folders), job.task)
-        gsd_m = job.working_gsd_m or package.card.gsd_m
-        card = dataclasses.replace(
-            package.card, name=_name(job), title=f"Roads, fine-tuned from {package.card.name}", gsd_m=gsd_m
-        )
-        return load_network(package), card
-    architecture = {**_NEW_ARCHITECTURE, **job.architecture}
-    architecture.setdefault("heads", _HEADS)
-    torch.manual_seed(job.seed)
-    network = build_network(architecture)
-    if job.encoder_weights:
-        if not isinstance(network, UNet):
-            raise ModelError(
-                "The textbook U-Net has no encoder that can be pretrained: leave the encoder weights out."
-            )
-        try:
-            load_encoder_weights(network, load_file(job.encoder_weights))
-        except OSError as error:
-            raise ModelError(
-                f"The encoder weights {job.encoder_weights} cannot be read ({error})."
-            ) from error
-    bands = (
-        ("red", "green", "blue")
-        if network.bands == 3
-        else tuple(f"band {i + 1}" for i in range(network.bands))
-    )
-    card = Card(
-        name=_name(job),
-        title=f"Roads, {architecture.get('encoder', 'textbook')}",
-        task=job.task,
-        architecture={**architecture, "heads": list(network.heads)},
-        classes=({"code": 1, "name": "road", "colour": "#e6005a"},),
-        bands=bands,
-        radiometry={
-            "scaling": "uint8 / 255; other types stretched between their 0.5 and 99.5 percentiles",
-            "mean": list((_IMAGENET_MEAN * network.bands)[: network.bands]),
-            "std": list((_IMAGENET_STD * network.bands)[: network.bands]),
+def _count(run: _Run, segmenter: Segmenter, what: str) -> Generator[Event, None, list[list[LevelCounts]]]:
+    """Level counts of each validation tile of each set."""
+    counts: list[list[LevelCounts]] = []
+    done, total = 0, sum(len(one.validation) for one in run.sets)
+    gsd_m = run.job.gsd_m or run.card.gsd_m
+    for one in run.sets:
+        counts.append([])
+        for tile in score_tiles(one.validation, segmenter, len(run.card.bands), gsd_m):
+            counts[-1].append(tile.counts)
+            done += 1
+            yield Progress(run.trainer.step / run.recipe.steps, f"{what}: tile {done} of {total}")
+    return counts
+
+
+def _summarise(tiles: Sequence[Sequence[LevelCounts]], prior: float) -> dict[str, Any]:
+    """Scores of a network over its validation tiles, at the threshold that they choose."""
+    totals = [_sum(counts) for counts in tiles]
+    telling = [c for c in totals if c.positive.any()]
+    curve = np.mean([c.iou_curve() for c in telling], axis=0) if telling else np.zeros(LEVELS)
+    threshold = choose_threshold(curve, prior, sum(map(len, tiles)))
+    scores = [c.scores(threshold) for c in telling or totals]
+    return {
+        "iou": float(curve.max()),
+        "threshold": threshold,
+        **{name: float(np.mean([s[name] for s in scores])) for name in ("f1", "precision", "recall")},
+        "loss": float(np.mean([_cross_entropy(c) for c in totals])),
+    }
+
+
+def _sum(tiles: Sequence[LevelCounts]) -> LevelCounts:
+    total = LevelCounts()
+    for counts in tiles:
+        total.merge(counts)
+    return total
+
+
+def _cross_entropy(counts: LevelCounts) -> float:
+    """Unweighted binary cross-entropy, from the counts at each probability level."""
+    p = np.clip(np.arange(LEVELS) / (LEVELS - 1), 0.25 / (LEVELS - 1), 1 - 0.25 / (LEVELS - 1))
+    pixels = counts.positive.sum() + counts.negative.sum()
+    return float(-(counts.positive @ np.log(p) + counts.negative @ np.log1p(-p)) / max(pixels, 1))
+
+
+def _choose_drawn(one: TileSet, counts: Sequence[LevelCounts]) -> list[str]:
+    """Of the tiles that show the class: those where the network does worst, and those with most of it."""
+    with_class = [i for i, c in enumerate(counts) if c.positive.any()] or list(range(len(counts)))
+    hard = sorted(with_class, key=lambda i: float(counts[i].iou_curve().max()))[:_HARD_TILES]
+    rich = sorted((i for i in with_class if i not in hard), key=lambda i: -int(counts[i].positive.sum()))
+    return [one.validation[i].stem for i in (*hard, *rich[:_RICH_TILES])]
+
+
+def _finish(run: _Run, start: State | None) -> Generator[Event, None, None]:
+    """Calibrate the best network, write it with its card, and report how good it is."""
+    network, tiles, share = yield from _choose_network(run, start)
+    summary = _summarise(tiles, run.card.threshold)
+    unscaled = _sum([c for counts in tiles for c in counts])
+    # A tile or two say nothing of how frequent roads are elsewhere, which is what a bias is about.
+    scaling = fit_scaling(unscaled) if sum(map(len, tiles)) >= _TELLING_TILES else Scaling()
+    whole = scaling.following(Scaling.of(run.card.calibration))
+    card = dataclasses.replace(
+        run.card,
+        threshold=scaling.threshold(summary["threshold"]),
+        calibration={
+            "method": "threshold: mean IoU of the sets over their validation tiles; scaling: Platt",
+            "temperature": whole.temperature,
+            "bias": whole.bias,
         },
-        gsd_m=job.working_gsd_m or 0.8,
-        gsd_range_m=(0.1, 2.0),
-        tile_px=_TILE_PX,
-        margin_px=192,
-        stride_px=network.stride_px,
-        threshold=0.5,
+        margin_px=_measure_margin(network, run.trainer, summary["threshold"]),
     )
-    return network, card
+    device = run.trainer.device
+    segmenter = Segmenter(copy.deepcopy(network), card, device, choose_precision(device))
+    with tempfile.TemporaryDirectory(prefix="aftermap-report-") as name:
+        final = yield from score_finally(run.sets, segmenter, card, run.job.gsd_m, Path(name))
+        findings = [
+            *diagnose_run(run.history.steps, run.history.rounds),
+            *_judge_threshold(unscaled, summary),
+        ]
+        yield from _say(run, findings)
+        card = _finish_card(run, card, final, share)
+        package = save_package(Path(run.job.output), network, card)
+        facts = TrainingFacts(
+            sets=run.sets,
+            card=card,
+            curves=run.figures / _CURVES_NAME,
+            findings=list(run.history.findings.values()),
+            unscaled=unscaled,
+            scaling=scaling,
+            device=describe_device(device),
+        )
+        report = publish_report(report_training(facts, final), Path(name), run.figures)
+    values = {
+        **summary,
+        "threshold": card.threshold,
+        "scaling": {"temperature": whole.temperature, "bias": whole.bias},
+        "mixture": share,
+        "best_step": (run.history.best or {"step": 0})["step"],
+        "steps": run.trainer.step,
+        "sets": [dict(m) for m in card.metrics],
+        "colour_probe": final.probe,
+        "tile_scores": final.tile_values(),
+        "device": describe_device(device),
+    }
+    yield Result({"model": str(package.path), "figures": str(run.figures), "report": str(report)}, values)
 
 
-def _figure_folder(job: TrainModel) -> Path:
-    output = Path(job.output)
-    return output.with_name(f"{output.stem}-training")
-
-
-def _name(job: TrainModel) -> str:
-    return job.name or Path(job.output).stem
-
-
-def _crop_sources(
-    sets: Sequence[_TileSet], job: TrainModel, card: Card
-) -> Generator[Event, None, tuple[list[CropSource], list[int]]]:
-    """Where crops come from, and how many of a batch come from each source."""
-    fill = tuple(float(m) for m in card.radiometry["mean"])
-    settings = CropSettings(job.crop_px, card.gsd_m, job.scale_jitter, sampler=job.sampler, fill=fill)
-    tiles, weights = yield from _read_tiles(sets, job, card)
-    sources = [CropSource(tiles, weights, settings)]
-    generated_count = round(job.batch_size * job.synthetic_share)
-    if not generated_count:
-        return sources, [job.batch_size]
-    generated = yield from _generate_tiles(job)
-    sources.append(CropSource(generated, [1.0] * len(generated), settings))
-    return sources, [job.batch_size - generated_count, generated_count]
-
-
-def _make_trainer(
-    network: SegmentationNetwork,
-    sources: Sequence[CropSource],
-    counts: Sequence[int],
-    card: Card,
-    job: TrainModel,
-    folder: Path,
-) -> Trainer:
-    device = choose_device(job.device)
-    torch.manual_seed(job.seed)
-    settings = TrainerSettings(
-        steps=job.steps or _suggest_steps(sources[0].tiles, job),
-        rounds=ROUNDS,
-        learning_rate=job.learning_rate or (1e-3 if job.start_from == "scratch" else 3e-4),
-        seed=job.seed,
-        mean=tuple(card.radiometry["mean"]),
-        std=tuple(card.radiometry["std"]),
+def _judge_threshold(counts: LevelCounts, summary: Mapping[str, float]) -> list[Finding]:
+    found = find_shifted_threshold(
+        summary["threshold"], counts.scores(summary["threshold"])["iou"], counts.scores(0.5)["iou"]
     )
-    losses = [build_loss(job.loss, sources[0].sampled_share) for _ in network.heads]
-    use_bfloat16 = choose_precision(device) == torch.bfloat16
-    return Trainer(network, sources, counts, losses, settings, device, use_bfloat16, folder)
+    return [] if found is None else [found]
 
 
-def _finish_card(
-    card: Card, sets: Sequence[_TileSet], job: TrainModel, trainer: Trainer, best: dict[str, Any]
-) -> Card:
+def _choose_network(
+    run: _Run, start: State | None
+) -> Generator[Event, None, tuple[SegmentationNetwork, list[list[LevelCounts]], float]]:
+    """The best round's network, or its mixture with the start model that validation bears out."""
+    best = load_file(run.history.best_file)
+    candidates = MIXTURES if start is not None else (1.0,)
+    states = {share: best if start is None else mix_weights(start, best, share) for share in candidates}
+    counts: dict[float, list[list[LevelCounts]]] = {}
+    for share, state in states.items():
+        segmenter = _segmenter(run, _network_with(run.card, state))
+        counts[share] = yield from _count(run, segmenter, "Comparing with the start model")
+    share = choose_mixture(counts, run.job.seed)
+    return _network_with(run.card, states[share]), counts[share], share
+
+
+def _network_with(card: Card, state: State) -> SegmentationNetwork:
+    network = build_network(card.architecture)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _finish_card(run: _Run, card: Card, final: FinalScores, share: float) -> Card:
+    job, recipe, best = run.job, run.recipe, run.history.best
     data: list[dict[str, Any]] = [
         {
-            "name": s.name,
-            "licence": s.licence,
-            "train_tiles": len(s.train),
-            "validation_tiles": len(s.validation),
+            "name": one.name,
+            "licence": one.licence,
+            "train_tiles": len(one.train),
+            "validation_tiles": len(one.validation),
         }
-        for s in sets
+        for one in run.sets
     ]
     if job.synthetic_share:
         data.append({"name": "generated", "licence": "none needed", "share": job.synthetic_share})
     return dataclasses.replace(
         card,
-        threshold=best["threshold"],
-        calibration={
-            "method": "mean IoU of the sets over their validation tiles",
-            "temperature": 1.0,
-        },
-        metrics=tuple(best["sets"]),
+        metrics=tuple(final.metrics()),
         training_data=tuple(data),
         training={
             **{k: v for k, v in dataclasses.asdict(job).items() if k in _RECORDED},
-            "steps": trainer.settings.steps,
-            "best_step": best["step"],
-            "learning_rate": trainer.settings.learning_rate,
-            "parameters": count_parameters(trainer.network),
-            "sampled_road_share": round(trainer.sources[0].sampled_share, 4),
+            **dataclasses.asdict(recipe),
+            "best_step": best["step"] if best else 0,
+            "mixture": share,
+            "parameters": count_parameters(run.trainer.network),
+            "sampled_road_share": round(run.trainer.sources[0].sampled_share, 4),
+            "rounds": run.history.rounds,
+            "curve": run.history.steps[:: max(1, len(run.history.steps) // 100)],
         },
         versions={"aftermap": read_version(), "torch": str(torch.__version__)},
-        licence="; ".join(sorted({s.licence for s in sets})),
+        licence="; ".join(sorted({one.licence for one in run.sets})),
     )
 
 
@@ -314,170 +475,3 @@ def _measure_margin(network: SegmentationNetwork, trainer: Trainer, threshold: f
     images, _ = make_batch([crops], [_MARGIN_CROPS], trainer.settings.seed, 0)
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (trainer.settings.mean, trainer.settings.std))
     return measure_margin(network, (images - mean) / std, threshold)
-
-
-def _read_tiles(
-    sets: Sequence[_TileSet], job: TrainModel, card: Card
-) -> Generator[Event, None, tuple[list[TileArrays], list[float]]]:
-    """Training tiles in memory, and how often each is drawn: sets by √ of their pixels, so do their tiles."""
-    tiles: list[TileArrays] = []
-    weights: list[float] = []
-    total = sum(len(s.train) for s in sets)
-    for one in sets:
-        arrays = []
-        for tile in one.train:
-            arrays.append(read_tile(tile, job.gsd_m or card.gsd_m, len(card.bands)))
-            yield Progress(0.0, f"Reading tiles: {len(tiles) + len(arrays)} of {total}")
-        areas = np.sqrt([a.labels[0].size for a in arrays])
-        # A set of three tiles must not be seen as often as one of fifty: √ of its pixels lies between.
-        set_weight = math.sqrt(sum(a.labels[0].size for a in arrays))
-        weights += list(areas / areas.sum() * set_weight)
-        tiles += arrays
-    return tiles, weights
-
-
-def _generate_tiles(job: TrainModel) -> Generator[Event, None, list[TileArrays]]:
-    """Generated scenes at several ground resolutions, from the training's seed."""
-    rng = np.random.default_rng((job.seed, 0xA77E))
-    tiles = []
-    for i in range(_SYNTHETIC_SCENES):
-        gsd_m = float(np.exp(rng.uniform(np.log(0.35), np.log(1.0))))
-        scene = generate_scene(int(rng.integers(2**31)), _SYNTHETIC_PX, gsd_m)
-        labels = np.stack((scene.road, scene.building)).astype(np.uint8)
-        tiles.append(
-            TileArrays(f"generated-{i}", np.ascontiguousarray(np.moveaxis(scene.image, 2, 0)), labels, gsd_m)
-        )
-        yield Progress(0.0, f"Generating scenes: {i + 1} of {_SYNTHETIC_SCENES}")
-    return tiles
-
-
-def _suggest_steps(tiles: Sequence[TileArrays], job: TrainModel) -> int:
-    """About sixty looks at each crop's worth of ground, 150 to 4000 steps."""
-    crops = sum(max(1.0, t.labels[0].size / job.crop_px**2) for t in tiles)
-    return int(np.clip(60 * crops / job.batch_size, 150, 4000))
-
-
-class _History:
-    """What a training did so far, kept beside its checkpoint so that a resumed one goes on with it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.losses: list[tuple[int, float]] = []
-        self.rates: list[tuple[int, float]] = []
-        self.rounds: list[dict[str, Any]] = []
-        path = folder / "history.json"
-        if path.exists():
-            body = json.loads(path.read_text(encoding="utf-8"))
-            self.losses, self.rates = ([tuple(x) for x in body[k]] for k in ("losses", "rates"))
-            self.rounds = body["rounds"]
-
-    def forget_after(self, step: int) -> None:
-        """Drop what lies after the checkpoint that the training goes on from."""
-        self.losses = [x for x in self.losses if x[0] <= step]
-        self.rates = [x for x in self.rates if x[0] <= step]
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The round with the highest mean IoU over the sets, and the last of equals."""
-        return max(self.rounds, key=lambda r: (r["iou"], r["step"]))
-
-    def add_round(self, scores: dict[str, Any], network: SegmentationNetwork) -> None:
-        """Keep a round's scores, and its network if it is the best so far."""
-        self.rounds = [r for r in self.rounds if r["step"] != scores["step"]] + [scores]
-        if self.best is scores:
-            staged = self.folder / "best.tmp"
-            save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, staged)
-            staged.replace(self.folder / _BEST_NAME)
-        staged = self.folder / "history.tmp"
-        staged.write_text(
-            json.dumps({"losses": self.losses, "rates": self.rates, "rounds": self.rounds}), encoding="utf-8"
-        )
-        staged.replace(self.folder / "history.json")
-
-
-def _train(
-    trainer: Trainer, sets: Sequence[_TileSet], card: Card, job: TrainModel, history: _History
-) -> Iterator[Event]:
-    """The rounds: train, validate, draw; the start model's own score is round 0."""
-    figures, steps = _figure_folder(job), trainer.settings.steps
-    trainer.restore()
-    history.forget_after(trainer.step)
-    is_due = trainer.is_round_end if trainer.step else job.start_from != "scratch"
-    if is_due and trainer.step not in (r["step"] for r in history.rounds):
-        yield from _validate(trainer, sets, card, job, history, None)
-    start, first = time.monotonic(), trainer.step
-    for news in trainer.run():
-        if news.step % 10 == 0 or news.step == steps:
-            history.losses.append((news.step, news.loss))
-            history.rates.append((news.step, news.learning_rate))
-            yield Metric("training", {"loss": news.loss, "learning_rate": news.learning_rate}, news.step)
-        left = (time.monotonic() - start) / (news.step - first) * (steps - news.step)
-        yield Progress(
-            news.step / steps,
-            f"Training: step {news.step} of {steps}, loss {news.loss:.3f}, {left:.0f} s left",
-        )
-        if trainer.is_round_end:
-            is_last = news.step == steps
-            yield from _validate(trainer, sets, card, job, history, figures if is_last else None)
-            draw_learning_curves(
-                history.losses, history.rounds, history.rates, figures / "learning-curves.png"
-            )
-            yield Figure("Learning curves", str(figures / "learning-curves.png"))
-
-
-def _validate(
-    trainer: Trainer,
-    sets: Sequence[_TileSet],
-    card: Card,
-    job: TrainModel,
-    history: _History,
-    figures: Path | None,
-) -> Iterator[Event]:
-    """Score the averaged network, and choose its threshold by the mean IoU over the sets."""
-    segmenter = Segmenter(
-        copy.deepcopy(trainer.averaged), card, trainer.device, choose_precision(trainer.device)
-    )
-    results = []
-    for one in sets:
-        counts, tiles = LevelCounts(), []
-        for tile in score_tiles(one.validation, segmenter, len(card.bands), job.gsd_m or card.gsd_m):
-            counts.merge(tile.counts)
-            tiles.append(tile)
-            yield Progress(
-                trainer.step / trainer.settings.steps,
-                f"Validating {one.name}: tile {len(tiles)} of {len(one.validation)}",
-            )
-        results.append((one, counts, tiles))
-    telling = [c for _, c, _ in results if c.positive.any()]
-    if not telling and not history.rounds:
-        yield Warning(
-            "No validation tile shows a road, so neither rounds nor thresholds can be compared: "
-            "add tiles that do."
-        )
-    curve = np.mean([c.iou_curve() for c in telling], axis=0) if telling else np.zeros(LEVELS)
-    threshold = choose_threshold(curve, card.threshold)
-    scores: dict[str, Any] = {
-        "step": trainer.step,
-        "iou": float(curve.max()),
-        "threshold": threshold,
-        "sets": [],
-    }
-    for one, counts, tiles in results:
-        scores["sets"].append(
-            {
-                "dataset": one.name,
-                "part": "validation",
-                **counts.scores(threshold),
-                "relaxed_f1": relaxed_f1(sum_relaxed(t.relaxed(level_of(threshold)) for t in tiles)),
-                "threshold": threshold,
-                "tiles": len(tiles),
-            }
-        )
-        if figures is not None:
-            for tile in tiles[:_DRAWN_TILES]:
-                path = figures / f"{one.name}-{tile.stem}.png"
-                draw_triptych(tile.image, tile.labels[0], tile.probabilities, threshold, tile.stem, path)
-                yield Figure(tile.stem, str(path))
-    scores["f1"] = float(np.mean([s["f1"] for s in scores["sets"]]))
-    history.add_round(scores, trainer.averaged)
-    yield Metric("validation", {k: v for k, v in scores.items() if k != "sets"}, trainer.step)

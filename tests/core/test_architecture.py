@@ -47,7 +47,12 @@ ROOMS = {
 }
 
 # The thread and process boundaries: the only places where whatever went wrong is caught.
-BOUNDARIES = {"core/flows.py", "core/worker.py", "core/inference/pipeline.py"}
+BOUNDARIES = {
+    "core/flows.py",
+    "core/worker.py",
+    "core/inference/pipeline.py",
+    "plugin/training/background.py",  # an exception that leaves QgsTask.run ends QGIS
+}
 
 
 # It makes the package `aftermap` out of the folder that it lies in, so it cannot be inside it yet.

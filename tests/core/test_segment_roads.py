@@ -272,6 +272,26 @@ def test_the_best_fitting_model_is_found_where_none_is_named(
     assert finish(job)[0].values["model"] == "fits"
 
 
+def test_transparency_is_no_band_for_the_best_fit(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models"
+    save_bright_model(folder / "three.aftermap", name="three")
+    four = {"architecture": {"name": "textbook_unet", "bands": 4, "heads": ["road"], "width": 2}}
+    radiometry = {"scaling": "unit", "mean": [0.0] * 4, "std": [1.0] * 4}
+    save_bright_model(
+        folder / "four.aftermap", name="four", bands=tuple("rgbn"), radiometry=radiometry, **four
+    )
+    monkeypatch.setattr(cards, "STARTER_FOLDER", folder)
+    with rasterio.open(scene) as source:
+        profile = {**source.profile, "count": 4, "photometric": "RGB", "alpha": "yes"}
+        pixels = source.read()
+    path = tmp_path / "rgba.tif"
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(np.concatenate([pixels, np.full_like(pixels[:1], 255)]))
+    assert [*describe_raster(DescribeRaster(str(path)))][-1].values["model"] == "three"
+
+
 # ---------------------------------------------------------------------------------- stopped anywhere
 
 

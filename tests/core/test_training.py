@@ -19,6 +19,7 @@ from aftermap.core.generate_scenes import generate_scenes
 from aftermap.core.jobs import (
     EvaluateModel,
     Figure,
+    FinishEarly,
     GenerateScenes,
     Metric,
     Progress,
@@ -28,8 +29,6 @@ from aftermap.core.jobs import (
 )
 from aftermap.core.networks.package import load_network
 from aftermap.core.train_model import train_model
-from aftermap.core.training.losses import bce, build_loss, dice, focal, suggest_positive_weight
-from aftermap.core.training.schedules import cosine_with_warm_up
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +119,34 @@ def test_a_stopped_training_goes_on_bit_for_bit(tiles: Path, trained, tmp_path: 
         assert torch.equal(value, resumed[key]), key
 
 
-def test_fine_tuning_never_falls_behind_its_start_on_validation(tiles: Path, trained, tmp_path: Path):
-    job = job_for(tiles, tmp_path, start_from=str(trained[0] / "town.aftermap"), learning_rate=0.5, steps=10)
+def test_fine_tuning_on_little_stays_half_way_to_its_start(tiles: Path, trained, tmp_path: Path):
+    start = trained[0] / "town.aftermap"
+    job = job_for(tiles, tmp_path, start_from=str(start), learning_rate=1e-3, steps=10)
     events = list(train_model(job))
     rounds = [e for e in events if isinstance(e, Metric) and e.name == "validation"]
-    assert rounds[0].step == 0
-    assert events[-1].values["iou"] == max(r.values["iou"] for r in rounds) >= rounds[0].values["iou"]
+    assert rounds[0].step == 0, "the start model is scored before the first step"
+    assert events[-1].values["mixture"] == 0.5, "two validation tiles cannot say more"
+    card = read_package(tmp_path / "town.aftermap").card
+    assert card.training["mixture"] == 0.5
+    assert card.gsd_m == read_package(start).card.gsd_m
+
+
+def test_finish_keeps_the_best_network_so_far(tiles: Path, tmp_path: Path):
+    run = train_model(job_for(tiles, tmp_path, steps=200))
+    for event in run:
+        if isinstance(event, Progress) and event.message.startswith("Training: step 3 "):
+            break
+    rest = [run.throw(FinishEarly()), *run]
+    assert isinstance(rest[-1], Result)
+    assert rest[-1].values["steps"] == 3
+    assert read_package(tmp_path / "town.aftermap").card.training["best_step"] == 3
+
+
+def test_patience_ends_a_training_that_gets_no_better(tiles: Path, tmp_path: Path):
+    job = job_for(tiles, tmp_path, steps=30, learning_rate=1e-12, patience=2)
+    *events, result = train_model(job)
+    assert result.values["steps"] < 30
+    assert any("No better score in 2 rounds" in e.message for e in events if isinstance(e, Warning))
 
 
 def test_evaluation_scores_the_chosen_tiles(tiles: Path, trained, tmp_path: Path):
@@ -170,34 +191,6 @@ def test_at_threshold_zero_everything_is_road(tiles: Path, trained):
 def test_what_makes_no_sense_is_refused_in_a_sentence(tiles: Path, tmp_path: Path, changes, error, sentence):
     with pytest.raises(error, match=sentence):
         list(train_model(job_for(tiles, tmp_path, **changes)))
-
-
-def test_losses_leave_out_what_is_not_labelled():
-    logits = torch.tensor([[[2.0, -3.0, 0.5, 4.0]]])
-    labels = torch.tensor([[[1, 0, 255, 255]]], dtype=torch.uint8)
-    changed = logits.clone()
-    changed[..., 2:] = -9
-    for loss in (bce, dice, focal, *(build_loss(n, 0.1) for n in ("weighted_bce", "bce_dice", "focal_dice"))):
-        assert loss(logits, labels) == loss(changed, labels)
-    assert bce(logits, torch.full_like(labels, 255)) == 0
-
-
-def test_loss_values_by_hand():
-    logits, labels = torch.zeros(1, 1, 4), torch.tensor([[[1, 0, 0, 0]]], dtype=torch.uint8)
-    assert bce(logits, labels).item() == pytest.approx(np.log(2))
-    assert bce(logits, labels, 3.0).item() == pytest.approx(np.log(2) * (3 + 3) / 4)
-    assert dice(logits, labels).item() == pytest.approx(1 - (2 * 0.5 + 1) / (2 + 1 + 1))
-    assert focal(logits, labels).item() == pytest.approx(np.log(2) / 4)
-    assert suggest_positive_weight(0.1) == pytest.approx(3.0)
-    assert suggest_positive_weight(0.0001) == 5.0
-
-
-@pytest.mark.parametrize("steps", [5, 300, 4000])
-def test_schedule_fits_any_length_of_run(steps: int):
-    rates = [cosine_with_warm_up(s, steps) for s in range(steps)]
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[-1] == pytest.approx(0.01)
-    assert rates.index(max(rates)) <= max(1, steps // 10)
 
 
 def test_recorded_scores_stand_on_the_card_once(tiles: Path, trained, tmp_path: Path):

@@ -1,0 +1,113 @@
+"""Say what a training would do, without doing it: tiles, shares, weights, schedule, crops, findings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cards import Card
+from .datasets.crops import make_batch
+from .datasets.folders import LabelledTile
+from .jobs import Event, Figure, PlanTraining, Result
+from .runs import cache_folder, digest
+from .scan_tiles import describe_tile, write_json
+from .training.diagnosis import diagnose_plan
+from .training.figures import draw_augmentation_sheet
+from .training.losses import constant_loss, positive_weight_formula, suggest_positive_weight
+from .training.schedules import curve
+from .training_steps import (
+    Recipe,
+    TileSet,
+    at_working_resolution,
+    check_job,
+    choose_recipe,
+    crop_sources,
+    find_sets,
+    make_plan,
+    pixel_share,
+    start_network,
+)
+
+_PREVIEW_CROPS = 12
+
+
+def plan_training(job: PlanTraining) -> Iterator[Event]:
+    """Plan the training; see `PlanTraining` for what the result holds.
+
+    Raises:
+        DatasetError: The tiles cannot be used.
+        ModelError: The start model is not there.
+        JobError: A parameter makes no sense.
+        OutputError: The preview cannot be written.
+    """
+    check_job(job)
+    sets = yield from find_sets(job)
+    card = at_working_resolution(job, sets, start_network(job)[1])
+    recipe = choose_recipe(job, sets, card.gsd_m)
+    plan = make_plan(job, sets, recipe)
+    weight = job.positive_weight or suggest_positive_weight(plan.sampled_share)
+    values: dict[str, Any] = {
+        "train_tiles": plan.train_tiles,
+        "validation_tiles": plan.validation_tiles,
+        "below_min_share": plan.all_tiles - plan.train_tiles,
+        "split": " ".join(f"{one.name}: {one.split}" for one in sets),
+        "share_all": plan.share,
+        "share_kept": pixel_share(sets, [one.train for one in sets]),
+        "share_sampled": plan.sampled_share,
+        "steps": recipe.steps,
+        "steps_per_epoch": recipe.steps_per_epoch,
+        "batch_size": recipe.batch_size,
+        "crop_px": recipe.crop_px,
+        "learning_rate": recipe.learning_rate,
+        "learning_rates": [
+            (step, recipe.learning_rate * factor) for step, factor in curve(plan.schedule, recipe.steps)
+        ],
+        "positive_weight": weight,
+        "positive_weight_formula": positive_weight_formula(plan.sampled_share),
+        "constant_loss": constant_loss(plan.sampled_share),
+        "findings": [finding.sentence for finding in diagnose_plan(plan)],
+    }
+    outputs = {"tiles": str(_write_tiles(job, sets))}
+    if job.preview:
+        path = Path(job.preview) / "augmentation.png"
+        yield from _draw_preview(job, sets, card, recipe, path)
+        outputs["augmentation"] = str(path)
+    yield Result(outputs, values)
+
+
+def _write_tiles(job: PlanTraining, sets: Sequence[TileSet]) -> Path:
+    """The tiles and on which side of the split each stands, as JSON in the cache."""
+    tiles = []
+    for one in sets:
+        for part in ("train", "validation", "below_min_share", "left_out"):
+            some: list[LabelledTile] = getattr(one, part)
+            tiles += [{**describe_tile(one.folder, t, one.records[t.image]), "part": part} for t in some]
+    key = digest({"folders": job.folders, "validation": job.validation, "splits": job.splits})[:16]
+    path = cache_folder(job.cache) / "indexes" / f"plan-{key}.json"
+    write_json(path, tiles)
+    return path
+
+
+def _draw_preview(
+    job: PlanTraining, sets: Sequence[TileSet], card: Card, recipe: Recipe, path: Path
+) -> Generator[Event, None, None]:
+    """A sheet of crops as the network will see them."""
+    sources, counts = yield from crop_sources(_thinned(sets), job, card, recipe)
+    share = [max(1, round(_PREVIEW_CROPS * c / sum(counts))) for c in counts]
+    images, labels = make_batch(sources, share, job.seed, 0)
+    draw_augmentation_sheet(images.numpy(), labels.numpy()[:, 0], path)
+    yield Figure("Crops as the network sees them", str(path))
+
+
+def _thinned(sets: Sequence[TileSet]) -> list[TileSet]:
+    """Few tiles of each set, evenly over all: a preview must not read a whole archive."""
+
+    def some(tiles: list[LabelledTile]) -> list[LabelledTile]:
+        at = np.unique(np.linspace(0, len(tiles) - 1, min(len(tiles), _PREVIEW_CROPS)).astype(int))
+        return [tiles[i] for i in at]
+
+    return [dataclasses.replace(one, train=some(one.train)) for one in sets]
