@@ -86,6 +86,7 @@ zoo: $(WORKER) ## run on a folder of odd rasters: each gives roads, or a sentenc
 
 bench: $(WORKER) ## measure time and memory beside a plain loop (FULL=1: the real network on the largest raster too)
 	.venv/bin/python tests/tools/bench.py $(if $(FULL),--full)
+	.venv/bin/python tests/tools/bench_index.py
 
 lint: $(WORKER) ## check format, style and types
 	.venv/bin/python -m ruff format --check .
@@ -124,8 +125,11 @@ qgis: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## open QGIS with the plugin
 	qgis --profiles-path $(PROFILES) --noversioncheck "$(SCENE_FILE)"
 
 screenshot: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## click the button in a QGIS without a display, and photograph it (OUT=picture)
-	AFTERMAP_SCREENSHOT="$(OUT)" xvfb-run --auto-servernum --server-args='-screen 0 1600x1000x24' \
+	AFTERMAP_SCREENSHOT="$(OUT)" xvfb-run --auto-servernum --server-args='-screen 0 1280x800x24 -dpi 96' \
 	  qgis --profiles-path $(PROFILES) --noversioncheck --nologo --code tests/tools/screenshot.py "$(SCENE_FILE)"
+# A palette: a quarter of the bytes.
+	.venv/bin/python -c 'import sys; from PIL import Image; path = sys.argv[1]; picture = Image.open(path); \
+	  picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE).save(path, optimize=True)' "$(OUT)"
 
 USER_PLUGINS = $${XDG_DATA_HOME:-$$HOME/.local/share}/QGIS/QGIS3/profiles/$(PROFILE)/python/plugins
 link: ## link this checkout into your own QGIS (PROFILE=name)
@@ -148,6 +152,10 @@ starter: $(WORKER) ## train the starter model anew (DATA=folder with roads_dubai
 	  --splits resources/models/roads.splits.json --synthetic-share 0.25 --gsd 1.0 --working-gsd 0.8 \
 	  --steps 2600 --batch-size 8 --crop 384 --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
 	  --out build/roads-mobilenetv2.aftermap
+
+.PHONY: imbalance
+imbalance: $(WORKER) ## repeat the class-imbalance experiment (DATA=folder as for starter, with splits.json)
+	.venv/bin/python tests/tools/imbalance.py "$(DATA)"
 
 # --------------------------------------------------------------------------------------------- rest
 

@@ -118,7 +118,7 @@ def _train(json: bool = False, **fields: Any) -> int:
 
 
 def _plan_training(json: bool = False, **fields: Any) -> int:
-    return _run(PlanTraining(output="", **fields), _print_json if json else _print_outputs)
+    return _run(PlanTraining(output="", **fields), _print_json if json else _print_plan)
 
 
 def _find_learning_rate(json: bool = False, **fields: Any) -> int:
@@ -282,6 +282,14 @@ def _print_outputs(result: Result) -> None:
     for name, path in result.outputs.items():
         print(f"{name}: {path}")
     _print_table(result)
+
+
+def _print_plan(result: Result) -> None:
+    long = ("learning_rates", "findings")
+    short = {name: value for name, value in result.values.items() if name not in long}
+    _print_outputs(Result(result.outputs, short))
+    for finding in result.values["findings"]:
+        print(f"* {finding}")
 
 
 def _print_table(result: Result) -> None:

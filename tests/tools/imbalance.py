@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/imbalance"))
     parser.add_argument("--out", type=Path, default=Path("resources/experiments"))
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many of the seeds are run")
     options = parser.parse_args()
     data, work = options.data.resolve(), options.work.resolve()
     folders = {False: work / "crops", True: work / "whole"}
@@ -106,7 +107,7 @@ def main() -> None:
         if not folder.exists():
             write_tiles(data, folder, is_whole)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
-    for seed in SEEDS:
+    for seed in SEEDS[: options.seeds]:
         for name, variant in VARIANTS.items():
             if seed not in variant.seeds:
                 continue
@@ -243,7 +244,7 @@ def report(results: Mapping[str, Sequence[Mapping[str, Any]]], crops: tuple[int,
         rich_crops=crops[1],
         tiles=crops[2],
         rich_tiles=crops[3],
-        seeds=len(SEEDS),
+        seeds=len(results["bce"]),
         epochs=EPOCHS,
         gone_30=f"{60 / steps:.0%}",
         gone_60=f"{120 / steps:.0%}",

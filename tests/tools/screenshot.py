@@ -16,7 +16,7 @@ from qgis.PyQt.QtCore import QTimer
 from qgis.PyQt.QtWidgets import QAction, QApplication, QDockWidget
 from qgis.utils import iface
 
-SIZE_PX = (1600, 1000)
+SIZE_PX = (1280, 800)
 SETTLE_MS = 2500
 SHOWN_SHARE = 0.5
 KEPT_DOCKS = {"Layers"}
