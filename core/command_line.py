@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
@@ -299,7 +299,16 @@ def _print_table(result: Result) -> None:
 
 
 def _print_json(result: Result) -> None:
-    print(json.dumps(result.values, ensure_ascii=False))
+    print(json.dumps(_without_nan(result.values), ensure_ascii=False))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no word for a score without anything to judge it by but null."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return None if value != value else value
 
 
 def _in_short(value: Any) -> str:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from aftermap.core.command_line import build_parser, main
 from aftermap.core.jobs import SegmentRoads, TrainModel
@@ -217,3 +219,21 @@ def test_unfinished_work_can_be_removed(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["clear-cache", "--cache", str(tmp_path)]) == 0
     assert "2.0 MB" in capsys.readouterr().out
     assert not work.path.exists()
+
+
+def test_json_has_null_where_there_is_no_number(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / "tiles" / part).mkdir(parents=True)
+    road = np.zeros((64, 64), np.uint8)
+    road[30:36] = 255
+    Image.fromarray(np.stack([road] * 3, axis=2)).save(tmp_path / "tiles" / "images" / "a.png")
+    Image.fromarray(road).save(tmp_path / "tiles" / "masks" / "a.png")
+    model = save_bright_model(tmp_path / "bright.aftermap")
+    assert main(["evaluate", str(model), str(tmp_path / "tiles"), "--device", "cpu", "--json"]) == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    values = json.loads(capfd.readouterr().out, parse_constant=refuse)
+    assert values["iou"] > 0.5
+    assert values["intervals"]["iou"] == [None, None], "one tile has no spread"
