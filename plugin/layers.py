@@ -75,7 +75,7 @@ class LayerStyles:
         groups_itself = hasattr(details, "groupName")  # QGIS 3.32
         if groups_itself:
             details.groupName = look.group
-            details.layerSortKey = int(look.kind)
+            details.layerSortKey = -int(look.kind)  # the greater, the higher
         processor = _PostProcessor(look, moves_layer=not groups_itself, done=self._pending.discard)
         self._pending.add(processor)
         details.setPostProcessor(processor)

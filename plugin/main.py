@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qgis.core import Qgis, QgsApplication, QgsProject, QgsRasterLayer
 from qgis.gui import QgisInterface
@@ -17,14 +17,18 @@ from ..core.cards import best_fit, list_packages
 from ..core.errors import ModelError, WorkerError
 from .algorithms.segment_roads import TASK, SegmentRoads
 from .ground_resolution import pixel_size_m
-from .icons import PLUGIN_ICON, SEGMENT_ROADS_ICON
+from .icons import PLUGIN_ICON, SEGMENT_ROADS_ICON, TRAIN_MODEL_ICON
 from .interpreter import InterpreterFinder
 from .provider import PROVIDER_ID, AftermapProvider
+from .raster_input import image_band_count
 from .run_folder import file_name, run_folder
 from .settings import Settings
 from .settings_page import PAGE_NAME, SettingsPageFactory
 from .translation import tr
 from .worker_client import WorkerPool
+
+if TYPE_CHECKING:
+    from .training.dialog import TrainingDialog
 
 MENU = "Aftermap"
 
@@ -40,6 +44,7 @@ class AftermapPlugin:
         self._actions: list[QAction] = []
         self._settings_page: SettingsPageFactory | None = None
         self._dialogs: set[QDialog] = set()  # they are not modal: a reference keeps each alive
+        self._training: TrainingDialog | None = None
 
     def initProcessing(self) -> None:  # noqa: N802  QGIS's name
         """Register the algorithms; this alone happens under ``qgis_process``."""
@@ -56,11 +61,16 @@ class AftermapPlugin:
         segment.setObjectName("aftermapSegmentRoads")
         segment.setToolTip(tr("Find the roads of the active raster layer"))
         segment.triggered.connect(self.open_segment_roads)
+        train = QAction(QIcon(str(TRAIN_MODEL_ICON)), tr("Train a Model…"), window)
+        train.setObjectName("aftermapTrainModel")
+        train.setToolTip(tr("Train a road model on tiles of your own"))
+        train.triggered.connect(self.open_training)
         settings = QAction(QIcon(str(PLUGIN_ICON)), tr("Settings…"), window)
         settings.setObjectName("aftermapSettings")
         settings.triggered.connect(self.open_settings)
-        self._actions = [segment, settings]
-        self._iface.addToolBarIcon(segment)
+        self._actions = [segment, train, settings]
+        for action in (segment, train):
+            self._iface.addToolBarIcon(action)
         for action in self._actions:
             self._iface.addPluginToRasterMenu(MENU, action)
         self._settings_page = SettingsPageFactory()
@@ -71,6 +81,10 @@ class AftermapPlugin:
         for dialog in tuple(self._dialogs):
             dialog.close()
         self._dialogs.clear()
+        if self._training is not None:
+            self._training.shut_down()
+            self._training.deleteLater()
+            self._training = None
         if self._settings_page is not None:
             self._iface.unregisterOptionsWidgetFactory(self._settings_page)
             self._settings_page = None
@@ -108,6 +122,21 @@ class AftermapPlugin:
         dialog.destroyed.connect(partial(self._dialogs.discard, dialog))
         dialog.show()
 
+    def open_training(self) -> None:
+        """Open the dialog in which models are trained: the same one again, perhaps while it trains."""
+        try:
+            self._workers.find_python()
+        except WorkerError as error:
+            self._offer_settings(str(error))
+            return
+        if self._training is None:
+            from .training.dialog import (
+                TrainingDialog,
+            )  # it needs the Processing plugin, which may load later
+
+            self._training = TrainingDialog(self._iface, self._workers)
+        self._training.reopen()
+
     def open_settings(self) -> None:
         """Open the plugin's page of QGIS's options."""
         self._iface.showOptionsDialog(self._iface.mainWindow(), PAGE_NAME)
@@ -130,7 +159,7 @@ def segment_roads_parameters(layer: QgsRasterLayer, project: QgsProject, folder:
     packages = list_packages(Settings.load().model_folders, TASK)
     try:
         model = best_fit(
-            packages, layer.bandCount(), pixel_size_m(layer, project.transformContext())
+            packages, image_band_count(layer), pixel_size_m(layer, project.transformContext())
         ).card.name
     except ModelError:
         model = ""  # the run says what is missing; the user may still choose a package

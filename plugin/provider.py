@@ -6,14 +6,18 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from ..core.version import read_version
+from .algorithms.evaluate_model import EvaluateModel
+from .algorithms.export_training_tiles import ExportTrainingTiles
 from .algorithms.revectorize_roads import RevectorizeRoads
 from .algorithms.segment_roads import SegmentRoads
+from .algorithms.train_model import TrainModel
 from .icons import PLUGIN_ICON
 from .layers import LayerStyles
 from .vector_output import FORMATS
 from .worker_client import WorkerPool
 
 PROVIDER_ID = "aftermap"
+ALGORITHMS = (SegmentRoads, RevectorizeRoads, ExportTrainingTiles, TrainModel, EvaluateModel)
 
 
 class AftermapProvider(QgsProcessingProvider):
@@ -38,7 +42,7 @@ class AftermapProvider(QgsProcessingProvider):
         return read_version()
 
     def loadAlgorithms(self) -> None:  # noqa: D102, N802
-        for algorithm in (SegmentRoads, RevectorizeRoads):
+        for algorithm in ALGORITHMS:
             self.addAlgorithm(algorithm(self._workers, self._styles))
 
     def supportsNonFileBasedOutput(self) -> bool:  # noqa: D102, N802

@@ -16,10 +16,13 @@ from qgis.core import (
     QgsCoordinateTransformContext,
     QgsProcessingFeedback,
     QgsProviderRegistry,
+    QgsRaster,
     QgsRasterBlockFeedback,
     QgsRasterFileWriter,
     QgsRasterLayer,
+    QgsRasterNuller,
     QgsRasterPipe,
+    QgsRasterRange,
     QgsRectangle,
 )
 
@@ -41,7 +44,7 @@ class RasterInput:
         is_plain: The worker's GDAL is sure to open `path`.
         crs: CRS that the layer has and its file has not; empty: the file's own counts.
         has_crs: Whether the layer has a CRS, from its file or from the user.
-        band_count: Number of bands.
+        band_count: Number of bands, transparency left out.
     """
 
     name: str
@@ -57,7 +60,7 @@ class RasterInput:
         path = gdal_path(layer)
         crs = "" if layer.dataProvider().crs().isValid() else crs_text(layer.crs())
         is_plain = Path(path).suffix.lower() in PLAIN_SUFFIXES and Path(path).is_file()
-        return cls(layer.name(), path, is_plain, crs, layer.crs().isValid(), layer.bandCount())
+        return cls(layer.name(), path, is_plain, crs, layer.crs().isValid(), image_band_count(layer))
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ class RasterExport:
         pipe.set(provider.clone())
         if shows_only:
             pipe.set(layer.renderer().clone())
+        elif nodata_of_layer(layer):
+            nuller = QgsRasterNuller()
+            for band, ranges in nodata_of_layer(layer).items():
+                nuller.setNoData(band, ranges)
+            pipe.insert(1, nuller)  # `set` knows no place for it
         return cls(
             name=layer.name(),
             origin=public_origin(layer),
@@ -183,8 +191,9 @@ def gdal_path(layer: QgsRasterLayer) -> str:
     """What another GDAL opens to see the same pixels; empty where there is no such thing."""
     if layer.providerType() == "gdal":
         parts = QgsProviderRegistry.instance().decodeUri("gdal", layer.source())
-        # Credentials and open options live in QGIS's form of the name only.
-        if parts.get("openOptions") or "authcfg" in layer.source() or "/vsimem/" in layer.source():
+        # Credentials and open options live in QGIS's form of the name only, the user's nodata in the layer.
+        is_qgis_only = parts.get("openOptions") or "authcfg" in layer.source() or "/vsimem/" in layer.source()
+        if is_qgis_only or nodata_of_layer(layer):
             return ""
         return _absolute(layer.source())
     if layer.providerType() == "wms":
@@ -192,6 +201,19 @@ def gdal_path(layer: QgsRasterLayer) -> str:
         if parts.get("type") == "mbtiles":
             return _absolute(parts.get("path", ""))
     return ""
+
+
+def nodata_of_layer(layer: QgsRasterLayer) -> dict[int, list[QgsRasterRange]]:
+    """Values that the user calls nodata and the file does not, by band."""
+    stated = layer.dataProvider().userNoDataValues
+    return {band: stated(band) for band in range(1, layer.bandCount() + 1) if stated(band)}
+
+
+def image_band_count(layer: QgsRasterLayer) -> int:
+    """Number of the layer's bands that show something: transparency (alpha) does not."""
+    colour = layer.dataProvider().colorInterpretation
+    alpha = QgsRaster.ColorInterpretation.AlphaBand
+    return sum(colour(band) != alpha for band in range(1, layer.bandCount() + 1))
 
 
 def crs_text(crs: QgsCoordinateReferenceSystem) -> str:
@@ -204,11 +226,14 @@ def crs_text(crs: QgsCoordinateReferenceSystem) -> str:
 
 
 def public_origin(layer: QgsRasterLayer) -> str:
-    """Name, address without user, password and key, and attribution of a layer."""
-    address = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source()).get("url", "")
-    parts = urlsplit(unquote(address))
-    address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return ", ".join(part for part in (layer.name(), address, layer.attribution()) if part)
+    """Name, file or address without user, password and key, and attribution of a layer."""
+    uri = QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source())
+    address = urlsplit(unquote(uri.get("url", "")))
+    place = urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", ""))
+    path = uri.get("path", "")
+    if not place and path and Path(path.partition("{")[0]).exists():  # up to the {z} of a folder of tiles
+        place = path
+    return ", ".join(part for part in (layer.name(), place, layer.attribution()) if part)
 
 
 def _absolute(name: str) -> str:

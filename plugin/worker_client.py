@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import queue
 import signal
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -33,6 +34,8 @@ POLL_S = 0.05
 IDLE_S = 300.0
 LOG_LINES = 200
 NICENESS = 10
+
+TakeControls = Callable[[], Iterable[str]]
 
 
 class Worker:
@@ -72,20 +75,25 @@ class Worker:
         """The process's id, also that of its group."""
         return self._process.pid
 
-    def run(self, job: Job, is_cancelled: Callable[[], bool]) -> Iterator[Event]:
+    def run(
+        self, job: Job, is_cancelled: Callable[[], bool], take_controls: TakeControls = tuple
+    ) -> Iterator[Event]:
         """Run one job; the last event is a `Result` or a `Failure`, also if the process dies.
 
         Args:
             job: The job.
             is_cancelled: Asked about twenty times a second. What the worker has not stopped a second and
                 a half after it says so is killed.
+            take_controls: Asked as often for what to tell the job: ``Pause``, ``Resume``, ``Finish``.
         """
         self._send(to_json(job))
         kill_at: float | None = None
         while True:
+            for control in take_controls():
+                self._send_control(control)
             if kill_at is None and is_cancelled():
                 kill_at = time.monotonic() + CANCEL_GRACE_S
-                self._send('{"type": "Cancel"}')
+                self._send_control("Cancel")
             if kill_at is not None and time.monotonic() > kill_at:
                 self.kill()
                 yield Failure(CANCELLED, tr("Cancelled."))
@@ -130,6 +138,9 @@ class Worker:
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
+
+    def _send_control(self, name: str) -> None:
+        self._send(json.dumps({"type": name}))
 
     def _read_lines(self) -> None:
         with self._process.stdout as lines:
@@ -181,20 +192,26 @@ class WorkerPool:
         self._retirement: threading.Timer | None = None
         atexit.register(self.close)
 
-    def run(self, job: Job, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    def run(
+        self,
+        job: Job,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        take_controls: TakeControls = tuple,
+    ) -> Iterator[Event]:
         """Run one job in a worker of its own; see `Worker.run`.
 
         Raises:
             WorkerError: There is no Python for the worker, or it cannot be started.
         """
         worker = self._take()
-        is_over = False
+        may_stay = False
         try:
-            for event in worker.run(job, is_cancelled):
-                is_over = event.is_last
+            for event in worker.run(job, is_cancelled, take_controls):
+                # A cancelled worker goes, with all the memory that it holds.
+                may_stay = event.is_last and getattr(event, "kind", "") != CANCELLED
                 yield event
         finally:
-            self._give_back(worker, is_over)
+            self._give_back(worker, may_stay)
 
     def close(self) -> None:
         """End every worker, busy ones too."""
@@ -222,16 +239,16 @@ class WorkerPool:
             self._busy.add(worker)
         return worker
 
-    def _give_back(self, worker: Worker, is_over: bool) -> None:
+    def _give_back(self, worker: Worker, may_stay: bool) -> None:
         with self._lock:
             self._busy.discard(worker)
-            if is_over and worker.is_alive and not self._idle:
+            if may_stay and worker.is_alive and not self._idle:
                 self._idle.append(worker)
                 self._retirement = threading.Timer(IDLE_S, self._retire)
                 self._retirement.daemon = True
                 self._retirement.start()
                 return
-        if is_over:
+        if may_stay:
             worker.close()
         else:
             worker.kill()
@@ -264,7 +281,7 @@ def _start(command: list[str], python: Path) -> subprocess.Popen[str]:
     if not windows:
         # From here and not by preexec_fn, which may deadlock in a process that has threads, as QGIS has.
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PGRP, process.pid, NICENESS)
+            os.setpriority(os.PRIO_PGRP, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
     return process
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from qgis.core import (
+    Qgis,
+    QgsMessageLog,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
@@ -13,11 +16,18 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
 )
 
-from ...core.errors import AftermapError, WorkerError
-from ...core.jobs import Event, Failure, Figure, Job, Metric, Progress, Result, Warning
+from ...core.errors import AftermapError, RasterError, WorkerError
+from ...core.jobs import DescribeRaster, Event, Failure, Figure, Job, Metric, Progress, Result, Warning
+from ..idle_thread import idle_thread
 from ..layers import LayerStyles
 from ..run_feedback import RunFeedback
 from ..worker_client import CANCELLED, WorkerPool
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+# Formats of vector layers that both GDALs read; a layer of another one is exported by QGIS.
+VECTOR_FORMATS = ("gpkg", "shp", "geojson", "fgb")
+MODEL_WIDGET = f"{__package__.rpartition('.')[0]}.model_widget.ModelWidgetWrapper"
+LOG_TAG = "Aftermap"  # names the tab of QGIS's log panel
 
 
 class JobAlgorithm(QgsProcessingAlgorithm):
@@ -64,7 +74,7 @@ class JobAlgorithm(QgsProcessingAlgorithm):
             raise QgsProcessingException(str(error)) from error
 
     def run_job(self, job: Job, feedback: QgsProcessingFeedback) -> Result | None:
-        """Run a job and pass on what it says.
+        """Run a job and pass on what it says; what is for developers goes to QGIS's log panel.
 
         Returns:
             The result; none if the run was cancelled.
@@ -72,11 +82,13 @@ class JobAlgorithm(QgsProcessingAlgorithm):
         Raises:
             QgsProcessingException: The job failed, or the worker did.
         """
+        said = ""
         for event in self.events_of(job, feedback):
             if isinstance(event, Progress):
                 feedback.setProgress(100 * event.fraction)
-                if event.message:
+                if event.message not in ("", said):  # each call adds a line to the log of the dialog
                     feedback.setProgressText(event.message)
+                    said = event.message
             elif isinstance(event, Warning):
                 feedback.pushWarning(event.message)
             elif isinstance(event, Metric) and isinstance(feedback, RunFeedback):
@@ -84,18 +96,63 @@ class JobAlgorithm(QgsProcessingAlgorithm):
             elif isinstance(event, Figure) and isinstance(feedback, RunFeedback):
                 feedback.figure.emit(event)
             elif isinstance(event, Result):
+                if isinstance(feedback, RunFeedback):
+                    feedback.result.emit(event)
                 return event
             elif isinstance(event, Failure):
                 if event.kind == CANCELLED or feedback.isCanceled():
+                    feedback.pushInfo(event.message)
                     return None
                 if event.traceback:
-                    feedback.pushDebugInfo(event.traceback)
+                    feedback.pushDebugInfo(event.traceback)  # all that qgis_process and models have
+                    QgsMessageLog.logMessage(event.traceback, LOG_TAG, Qgis.MessageLevel.Critical)
                 raise QgsProcessingException(event.message)
         return None
 
     def events_of(self, job: Job, feedback: QgsProcessingFeedback) -> Iterator[Event]:
         """The events of a job that is cancelled with `feedback`."""
-        return self._workers.run(job, feedback.isCanceled)
+        controls = feedback.take_controls if isinstance(feedback, RunFeedback) else tuple
+        with idle_thread():
+            yield from self._workers.run(job, feedback.isCanceled, controls)
+
+    def layer_file(
+        self,
+        parameters: dict[str, Any],
+        name: str,
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> tuple[str, str]:
+        """File and layer name of a vector parameter, with the layer's selection and filter applied.
+
+        Both are empty where the parameter is; call this in `prepareAlgorithm`.
+
+        Raises:
+            QgsProcessingException: There is no such layer.
+        """
+        if parameters.get(name) in (None, ""):
+            return "", ""
+        if self.parameterAsSource(parameters, name, context) is None:
+            raise QgsProcessingException(self.invalidSourceError(parameters, name))
+        path, layer_name = self.parameterAsCompatibleSourceLayerPathAndLayerName(
+            parameters, name, context, list(VECTOR_FORMATS), VECTOR_FORMATS[0], feedback
+        )
+        return str(Path(path).absolute()), layer_name
+
+    def worker_opens(self, question: DescribeRaster, feedback: QgsProcessingFeedback) -> bool:
+        """Whether the worker's GDAL opens a raster."""
+        if not question.raster:
+            return False
+        # A refusal of another kind (no ground resolution …) is for the run to explain.
+        refusals = {event.kind for event in self.events_of(question, feedback) if isinstance(event, Failure)}
+        return RasterError.__name__ not in refusals
+
+    def optional_number(
+        self, parameters: dict[str, Any], name: str, context: QgsProcessingContext
+    ) -> float | None:
+        """The value of a number that may be left empty."""
+        if parameters.get(name) in (None, ""):
+            return None
+        return self.parameterAsDouble(parameters, name, context)
 
 
 def is_in_model(context: QgsProcessingContext) -> bool:

@@ -77,7 +77,7 @@ class RevectorizeRoads(RoadVectorAlgorithm):
             result = self.run_job(job, feedback)
             if result is None:
                 return {}
-            manifest = self.finish(result, (polygons, centrelines), context)
+            manifest = self.finish(result, (polygons, centrelines), context, feedback)
         layers = {
             self.OUTPUT_POLYGONS: (RoadLayer.POLYGONS, polygons.destination),
             self.OUTPUT_CENTRELINES: (RoadLayer.CENTRELINES, centrelines.destination),

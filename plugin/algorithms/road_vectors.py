@@ -12,6 +12,7 @@ from typing import Any
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
+    QgsProcessingFeedback,
     QgsProcessingOutputFile,
     QgsProcessingOutputNumber,
     QgsProcessingParameterNumber,
@@ -130,8 +131,14 @@ class RoadVectorAlgorithm(JobAlgorithm):
             VectorOutput.at(centrelines, scratch, "road_centrelines"),
         )
 
-    def finish(self, result: Result, outputs: Iterable[VectorOutput], context: QgsProcessingContext) -> str:
-        """Convert the vector results, and keep the manifest where they go.
+    def finish(
+        self,
+        result: Result,
+        outputs: Iterable[VectorOutput],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
+    ) -> str:
+        """Convert the vector results, keep the manifest where they go, and say what was found.
 
         Returns:
             The path of the manifest.
@@ -144,6 +151,7 @@ class RoadVectorAlgorithm(JobAlgorithm):
             output.finish(context.transformContext())
             if output.geopackage and manifest.parent == Path(output.geopackage).parent:
                 manifest = keep_file(manifest, Path(output.destination).parent)
+        feedback.pushInfo(_summary(result))
         return str(manifest)
 
     def results(
@@ -174,3 +182,17 @@ class RoadVectorAlgorithm(JobAlgorithm):
             self.MANIFEST: manifest,
             self.USED_THRESHOLD: threshold,
         }
+
+
+def _summary(result: Result) -> str:
+    """What was found, on which device and how fast, in a line."""
+    values, parts = result.values, []
+    if "polygons" in result.outputs:
+        area_ha = values["area_m2"] / 1e4
+        parts.append(tr("{} road polygons of {:.1f} ha").format(values["polygons"], area_ha))
+    if "centrelines" in result.outputs:
+        length_km = values["length_m"] / 1e3
+        parts.append(tr("{} centrelines of {:.1f} km").format(values["centrelines"], length_km))
+    if "device" in values:
+        parts.append(tr("computed on {}").format(values["device"]))
+    return ", ".join((*parts, tr("in {:.0f} s").format(values["seconds"]))) + "."

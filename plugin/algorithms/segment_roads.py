@@ -29,14 +29,10 @@ from ..layers import RoadLayer
 from ..raster_input import RasterExport, RasterInput, crs_text
 from ..settings import Settings
 from ..translation import tr
-from .base import advanced
+from .base import DEVICES, MODEL_WIDGET, advanced
 from .road_vectors import RoadVectorAlgorithm, scratch_folder
 
 TASK = "roads"
-DEVICES = ("auto", "cpu", "cuda", "mps")
-# Formats of an area of interest that both GDALs read; a layer of another one is exported by QGIS.
-AOI_FORMATS = ("gpkg", "shp", "geojson", "fgb")
-MODEL_WIDGET = f"{__package__.rpartition('.')[0]}.model_widget.ModelWidgetWrapper"
 
 
 class SegmentRoads(RoadVectorAlgorithm):
@@ -94,7 +90,7 @@ class SegmentRoads(RoadVectorAlgorithm):
             advanced(
                 number(
                     self.GSD,
-                    tr("Ground size of a pixel (m; only without CRS)"),
+                    tr("Size of a pixel on the ground (m; only without CRS)"),
                     number.Type.Double,
                     optional=True,
                     minValue=0.001,
@@ -121,7 +117,7 @@ class SegmentRoads(RoadVectorAlgorithm):
         layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
         if layer is None or not layer.isValid():
             raise QgsProcessingException(self.invalidRasterError(parameters, self.INPUT))
-        self._aoi = self._aoi_file(parameters, context, feedback)
+        self._aoi = self.layer_file(parameters, self.AOI, context, feedback)
         self._raster = RasterInput.of_layer(layer)
         self._export = None
         if not self._raster.is_plain:
@@ -141,7 +137,7 @@ class SegmentRoads(RoadVectorAlgorithm):
                 model=self._model(parameters, context),
                 model_folders=self._model_folders(),
                 bands=self._bands(parameters, context),
-                gsd_m=self._gsd_m(parameters, context),
+                gsd_m=self.optional_number(parameters, self.GSD, context),
                 **self._extent(parameters, context),
                 aoi=self._aoi[0],
                 aoi_layer=self._aoi[1],
@@ -152,7 +148,8 @@ class SegmentRoads(RoadVectorAlgorithm):
                 device=self.parameterAsEnumString(parameters, self.DEVICE, context) or DEVICES[0],
                 cache=Settings.load().cache,
             )
-            if self._export is not None and not self._worker_opens(job, feedback):
+            question = jobs.DescribeRaster(raster=job.raster, bands=job.bands, gsd_m=job.gsd_m, crs=job.crs)
+            if self._export is not None and not self.worker_opens(question, feedback):
                 exported = scratch / "exported.tif"
                 self._export.write(exported, self._model_gsd_m(job), feedback)
                 # An export is another file each time, which no later run could resume from.
@@ -160,37 +157,13 @@ class SegmentRoads(RoadVectorAlgorithm):
             result = None if feedback.isCanceled() else self.run_job(job, feedback)
             if result is None:
                 return {}
-            manifest = self.finish(result, (polygons, centrelines), context)
+            manifest = self.finish(result, (polygons, centrelines), context, feedback)
         layers = {
             self.OUTPUT_PROBABILITY: (RoadLayer.PROBABILITY, probability),
             self.OUTPUT_POLYGONS: (RoadLayer.POLYGONS, polygons.destination),
             self.OUTPUT_CENTRELINES: (RoadLayer.CENTRELINES, centrelines.destination),
         }
         return self.results(result, manifest, layers, self._raster, context)
-
-    def _aoi_file(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> tuple[str, str]:
-        """File and layer name of the area of interest, with the layer's selection and filter applied."""
-        if parameters.get(self.AOI) in (None, ""):
-            return "", ""
-        if self.parameterAsSource(parameters, self.AOI, context) is None:
-            raise QgsProcessingException(self.invalidSourceError(parameters, self.AOI))
-        path, layer_name = self.parameterAsCompatibleSourceLayerPathAndLayerName(
-            parameters, self.AOI, context, list(AOI_FORMATS), AOI_FORMATS[0], feedback
-        )
-        return str(Path(path).absolute()), layer_name
-
-    def _worker_opens(self, job: jobs.SegmentRoads, feedback: QgsProcessingFeedback) -> bool:
-        """Whether the worker's GDAL opens the raster."""
-        if not job.raster:
-            return False
-        question = jobs.DescribeRaster(raster=job.raster, bands=job.bands, gsd_m=job.gsd_m, crs=job.crs)
-        # A refusal of another kind (no ground resolution …) is for the run to explain.
-        refusals = {
-            event.kind for event in self.events_of(question, feedback) if isinstance(event, jobs.Failure)
-        }
-        return "RasterError" not in refusals
 
     def _model_gsd_m(self, job: jobs.SegmentRoads) -> float:
         """The ground resolution at which a layer without pixels of its own is fetched."""
@@ -209,11 +182,6 @@ class SegmentRoads(RoadVectorAlgorithm):
 
     def _bands(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[int, ...]:
         return tuple(self.parameterAsInts(parameters, self.BANDS, context))
-
-    def _gsd_m(self, parameters: dict[str, Any], context: QgsProcessingContext) -> float | None:
-        if parameters.get(self.GSD) in (None, ""):
-            return None
-        return self.parameterAsDouble(parameters, self.GSD, context)
 
     def _model(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         return self.parameterAsString(parameters, self.MODEL, context).strip()
@@ -235,7 +203,7 @@ A selection or filter of the layer holds.</p>
 <p><b>Threshold</b>: lower finds more roads and more that are none. Try another one afterwards with
 <i>Vectorize Road Probabilities</i>, which takes seconds since the network does not run again.</p>
 <p><b>Smallest road polygon</b>, <b>Simplification</b>: in metres on the ground, whatever the CRS.</p>
-<p><b>Size of a pixel on the ground</b>: only for images without a CRS.</p>
+<p><b>Size of a pixel on the ground</b> (advanced): only for images without a CRS.</p>
 <p>In the <b>road probability</b>, turquoise is uncertain and the strong colour is road; its values are
 the probability × 254, and 255 is nodata. <b>Polygons</b> carry area and mean probability,
 <b>centrelines</b> length, width and mean probability; both carry model, source and date. A manifest

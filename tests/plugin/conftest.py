@@ -26,13 +26,16 @@ if importlib.util.find_spec("aftermap") is None:
 @pytest.fixture(scope="session")
 def desktop(qgis_iface, qgis_processing):
     """pytest-qgis's interface, with what the plugin uses of the real one and this one lacks."""
-    from qgis.gui import QgsBrowserGuiModel, QgsMessageBar
+    from qgis.core import QgsLayerTreeModel, QgsProject
+    from qgis.gui import QgsBrowserGuiModel, QgsLayerTreeView, QgsMessageBar
 
     window = qgis_iface.mainWindow()
     toolbar = window.addToolBar("Plugins")
     menus = {}
     bar = QgsMessageBar(window)
     browser = QgsBrowserGuiModel(window)
+    tree = QgsLayerTreeView(window)
+    tree.setModel(QgsLayerTreeModel(QgsProject.instance().layerTreeRoot(), tree))
     qgis_iface.option_pages = []
     qgis_iface.plugin_toolbar = toolbar
     qgis_iface.raster_menus = menus
@@ -44,6 +47,7 @@ def desktop(qgis_iface, qgis_processing):
     qgis_iface.unregisterOptionsWidgetFactory = qgis_iface.option_pages.remove
     qgis_iface.messageBar = lambda: bar
     qgis_iface.browserModel = lambda: browser
+    qgis_iface.layerTreeView = lambda: tree
     return qgis_iface
 
 

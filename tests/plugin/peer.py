@@ -57,12 +57,37 @@ def tell():
     say("Result", outputs={}, values=values)
 
 
+def repeat():
+    for fraction, message in (
+        (0.1, "Tracing"),
+        (0.2, "Tracing"),
+        (0.3, ""),
+        (0.4, "Tracing"),
+        (0.9, "Placing"),
+    ):
+        say("Progress", fraction=fraction, message=message)
+    say("Result", outputs={}, values={})
+
+
+def obey():
+    """Say what it is told, until it is told to finish."""
+    say("Progress", fraction=0.0, message="training")
+    for line in sys.stdin:
+        control = json.loads(line)["type"]
+        say("Warning", message=control)
+        if control == "Finish":
+            say("Result", outputs={}, values={})
+            break
+
+
 ACTIONS = {
     "wait": until_cancelled,
+    "obey": obey,
     "crash": crash,
     "ignore": ignore_cancel,
     "shout": shout,
     "tell": tell,
+    "repeat": repeat,
     "fail": lambda: say("Failure", kind="ModelError", message="No model.", traceback="Traceback …"),
 }
 

@@ -14,12 +14,17 @@ def registry():
     return QgsApplication.processingRegistry()
 
 
+def press(desktop, name):
+    """Press the button with this name."""
+    next(a for a in desktop.plugin_toolbar.actions() if a.objectName() == name).trigger()
+
+
 def test_unload_undoes_everything(desktop):
     before = (len(desktop.plugin_toolbar.actions()), set(registry().providers()))
     plugin = aftermap.classFactory(desktop)
     plugin.initGui()
-    assert len(desktop.plugin_toolbar.actions()) == before[0] + 1
-    assert len(desktop.raster_menus["Aftermap"]) == 2
+    assert len(desktop.plugin_toolbar.actions()) == before[0] + 2
+    assert len(desktop.raster_menus["Aftermap"]) == 3
     assert len(desktop.option_pages) == 1
     assert registry().providerById("aftermap") is not None
     plugin.unload()
@@ -42,7 +47,10 @@ def test_algorithms_are_there_without_an_interface(qgis_processing):
     plugin.initProcessing()
     try:
         names = {algorithm.id() for algorithm in registry().providerById("aftermap").algorithms()}
-        assert names == {"aftermap:segmentroads", "aftermap:vectorizeprobabilities"}
+        assert names == {
+            *("aftermap:segmentroads", "aftermap:vectorizeprobabilities"),
+            *("aftermap:trainmodel", "aftermap:evaluatemodel", "aftermap:exporttrainingtiles"),
+        }
     finally:
         plugin.unload()
 
@@ -58,7 +66,7 @@ def test_parameters_are_those_that_scripts_rely_on(plugin):
 
 
 def test_button_without_a_raster_says_what_to_do(plugin, desktop):
-    desktop.plugin_toolbar.actions()[-1].trigger()
+    press(desktop, "aftermapSegmentRoads")
     assert "Select a raster layer first" in desktop.messageBar().currentItem().text()
     assert not plugin._dialogs
 
@@ -69,7 +77,7 @@ def test_button_opens_a_dialog_for_the_active_layer(plugin, desktop, scene, tmp_
     desktop.setActiveLayer(layer)
     Settings(run_folder=str(tmp_path / "runs")).save()
     try:
-        desktop.plugin_toolbar.actions()[-1].trigger()
+        press(desktop, "aftermapSegmentRoads")
     finally:
         Settings().save()
     (dialog,) = plugin._dialogs
@@ -87,7 +95,7 @@ def test_unload_after_the_dialog_was_closed(plugin, desktop, scene, worker_pytho
     layer = QgsRasterLayer(str(scene), "scene")
     QgsProject.instance().addMapLayer(layer)
     desktop.setActiveLayer(layer)
-    desktop.plugin_toolbar.actions()[-1].trigger()
+    press(desktop, "aftermapSegmentRoads")
     (dialog,) = plugin._dialogs
     dialog.close()
     sip.delete(dialog)  # QGIS does this some time after
@@ -101,7 +109,7 @@ def test_missing_interpreter_is_one_message_with_one_button(plugin, desktop, sce
     layer = QgsRasterLayer(str(scene), "scene")
     QgsProject.instance().addMapLayer(layer)
     desktop.setActiveLayer(layer)
-    desktop.plugin_toolbar.actions()[-1].trigger()
+    press(desktop, "aftermapSegmentRoads")
     item = desktop.messageBar().currentItem()
     assert "/no/such/python cannot run Aftermap's worker" in item.text()
     (button,) = (b for b in item.findChildren(QPushButton) if b.text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,12 +13,19 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsRasterLayer,
+    QgsRasterRange,
     QgsRectangle,
 )
 from qgis.PyQt.QtGui import QColor, QImage
 
 from aftermap.plugin.ground_resolution import pixel_size_m, units_per_metre
-from aftermap.plugin.raster_input import RasterExport, RasterInput, gdal_path, public_origin
+from aftermap.plugin.raster_input import (
+    RasterExport,
+    RasterInput,
+    gdal_path,
+    image_band_count,
+    public_origin,
+)
 
 TRANSFORMS = QgsCoordinateTransformContext()
 # A tile of level 18 in EPSG:3857, near 37° N, and what lies around it.
@@ -124,8 +132,6 @@ def test_layer_of_another_provider_is_exported_with_its_values(write_scene, tmp_
 
 
 def test_tile_service_is_segmented_and_its_source_recorded(tiles, extent, model, toolbox, tmp_path):
-    import json
-
     import processing
 
     parameters = {
@@ -139,7 +145,35 @@ def test_tile_service_is_segmented_and_its_source_recorded(tiles, extent, model,
     x = extent.center().x()
     assert layer.dataProvider().sample(point(x, extent.yMinimum() + 10), 1)[0] > 240
     assert layer.dataProvider().sample(point(x, extent.yMaximum() - 10), 1)[0] < 10
-    assert "tiles" in json.loads(Path(results["MANIFEST"]).read_text())["job"]["source"]
+    source = json.loads(Path(results["MANIFEST"]).read_text())["job"]["source"]
+    assert source.startswith("tiles, ")
+    assert source.endswith(f"{tmp_path}/tiles/{{z}}/{{x}}/{{y}}.png")
+
+
+def test_nodata_that_only_the_layer_has_is_honoured(scene, model, toolbox, tmp_path):
+    """*Additional no data value* of the layer's properties: here the dark ground."""
+    import processing
+
+    layer = QgsRasterLayer(str(scene), "scene")
+    for band in (1, 2, 3):
+        layer.dataProvider().setUserNoDataValue(band, [QgsRasterRange(60, 60)])
+    parameters = {"INPUT": layer, "MODEL": str(model), "OUTPUT_PROBABILITY": str(tmp_path / "p.tif")}
+    results = processing.run("aftermap:segmentroads", parameters)
+    probability = QgsRasterLayer(results["OUTPUT_PROBABILITY"], "p")
+    assert json.loads(Path(results["MANIFEST"]).read_text())["job"]["source"] == f"scene, {scene}"
+    assert probability.dataProvider().sample(point(500064, 4099936), 1)[0] > 240
+    assert not probability.dataProvider().sample(point(500064, 4099980), 1)[1]
+
+
+def test_transparency_is_no_band_of_the_image(tmp_path):
+    from osgeo import gdal
+
+    data = gdal.GetDriverByName("GTiff").Create(
+        str(tmp_path / "rgba.tif"), 8, 8, 4, gdal.GDT_Byte, ["ALPHA=YES"]
+    )
+    data.FlushCache()
+    layer = QgsRasterLayer(str(tmp_path / "rgba.tif"), "rgba")
+    assert (layer.bandCount(), image_band_count(layer)) == (4, 3)
 
 
 def test_tile_service_without_an_extent_is_refused(tiles, model, toolbox, tmp_path):

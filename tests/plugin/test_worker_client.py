@@ -103,9 +103,26 @@ def test_cancel_is_asked_for_first(pool):
     cancelled = threading.Event()
     events = pool.run(job("wait"), cancelled.is_set)
     next(events)
+    (worker,) = pool._busy
     cancelled.set()
     assert list(events) == [Failure("Cancelled", "Cancelled, says the peer.")]
-    assert len(pool._idle) == 1, "a worker that obeys is kept"
+    assert wait_until_gone(worker.pid), "nothing stays of a cancelled run, not even an obedient worker"
+    assert not pool._idle
+
+
+def test_running_job_is_told_to_pause_resume_and_finish(pool):
+    told = []
+
+    def take_controls():
+        taken, told[:] = list(told), []
+        return taken
+
+    events = pool.run(job("obey"), take_controls=take_controls)
+    next(events)
+    for control in ("Pause", "Resume", "Finish"):
+        told.append(control)
+        assert next(events) == Warning(control)
+    assert list(events) == [Result({}, {})]
 
 
 def test_worker_that_ignores_cancel_is_killed_with_its_children(pool):

@@ -1,0 +1,1 @@
+"""The dialog in which a model is trained: data, workbench, run, result."""
