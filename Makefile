@@ -116,7 +116,7 @@ SCENE_RULE = $(if $(SCENE),,$(GENERATED))
 $(GENERATED): | $(WORKER)
 	.venv/bin/aftermap generate demo/generated --count 1 --seed $(SEED) --size 2048 --gsd 0.5 --style suburb
 
-.PHONY: demo qgis screenshot link package
+.PHONY: demo qgis screenshot train-screenshots link package
 demo: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## segment roads in a headless QGIS, draw them (SCENE=path, GSD=metres)
 	$(IN_PROFILE) QT_QPA_PLATFORM=offscreen PYTHONPATH=$(PLUGINS) \
 	  $(PYTHON) tests/tools/demo.py "$(SCENE_FILE)" --gsd "$(GSD)" --out demo
@@ -130,6 +130,15 @@ screenshot: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## click the button in
 # A palette: a quarter of the bytes.
 	.venv/bin/python -c 'import sys; from PIL import Image; path = sys.argv[1]; picture = Image.open(path); \
 	  picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE).save(path, optimize=True)' "$(OUT)"
+
+TILES := demo/tiles
+$(TILES): | $(WORKER)
+	.venv/bin/aftermap generate $@ --count 60 --seed 11 --size 256
+
+train-screenshots: | $(TILES) $(WORKER) $(PLUGINS)/aftermap ## train in a QGIS without a display, and photograph the dialog (TILES=folder)
+	AFTERMAP_TILES="$(TILES)" AFTERMAP_PICTURES="$(dir $(OUT))" xvfb-run --auto-servernum \
+	  --server-args='-screen 0 1280x800x24 -dpi 96' \
+	  qgis --profiles-path $(PROFILES) --noversioncheck --nologo --code tests/tools/train_screenshots.py
 
 USER_PLUGINS = $${XDG_DATA_HOME:-$$HOME/.local/share}/QGIS/QGIS3/profiles/$(PROFILE)/python/plugins
 link: ## link this checkout into your own QGIS (PROFILE=name)
@@ -165,4 +174,4 @@ clean: ## remove the environments and everything that was built
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | expand -t 20

@@ -204,9 +204,10 @@ class TrainModel:
     """Train a network on folders of labelled tiles.
 
     While it runs: `Metric` ``training`` (``loss``, ``learning_rate``, ``class_share`` of the batch,
-    ``memory_mb``), `Metric` ``validation`` after each round (``iou``, ``f1``, ``precision``, ``recall``,
-    ``threshold``, ``loss``), `Figure` for the curves and for a triptych of each drawn validation tile after
-    each round (the title is the tile's name), `Warning` for each finding of the diagnosis.
+    ``memory_mb``, ``device``), `Metric` ``validation`` after each round (``iou``, ``f1``, ``precision``,
+    ``recall``, ``threshold``, ``loss``), `Figure` for the curves and for a triptych of each drawn
+    validation tile after each round (the title is the tile's name), `Warning` for each finding of the
+    diagnosis.
 
     Attributes:
         folders: Folders with ``images/`` and ``masks/`` of equal stems (or another known layout).

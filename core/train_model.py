@@ -241,7 +241,8 @@ def _report(news: TrainingStep, run: _Run, seconds_a_step: float) -> Iterator[Ev
             "class_share": news.class_share,
         }
         run.history.steps.append({"step": news.step, **values})
-        yield Metric("training", {**values, "memory_mb": news.memory_mb}, news.step)
+        where = {"memory_mb": news.memory_mb, "device": describe_device(run.trainer.device)}
+        yield Metric("training", {**values, **where}, news.step)
     left = seconds_a_step * (steps - news.step)
     message = f"Training: step {news.step} of {steps}, loss {news.loss:.3f}, {_duration(left)} left"
     yield Progress(news.step / steps, message)

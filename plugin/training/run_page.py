@@ -309,7 +309,8 @@ class RunPage(Page):
                 known.setdefault(name, []).append((metric.step, value))
         memory = metric.values.get("memory_mb")
         if memory:
-            self.memory.setText(tr("{:.1f} GB of memory").format(memory / 1024))
+            text = tr("{device}, {memory:.1f} GB of memory")
+            self.memory.setText(text.format(device=metric.values.get("device", ""), memory=memory / 1000))
         if metric.name == "validation":
             self._draw()
         elif not self._redraw.isActive():

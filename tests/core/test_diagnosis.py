@@ -106,7 +106,7 @@ def test_a_least_share_that_leaves_enough_is_no_fault():
 
 
 def test_lost_negatives_are_told_where_there_were_some():
-    assert "all 400" in find_lost_negatives(0, 400, 0.2).sentence
+    assert "(400)" in find_lost_negatives(0, 400, 0.2).sentence
     assert find_lost_negatives(3, 400, 0.001) is None
     assert find_lost_negatives(0, 0, 0.2) is None
 

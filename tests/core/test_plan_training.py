@@ -71,7 +71,7 @@ def test_a_least_share_drops_tiles_and_says_what_that_means(tiles: Path, tmp_pat
     every, some = (plan(tiles, tmp_path, min_share=share).values for share in (0.0, 0.01))
     assert (some["train_tiles"], some["below_min_share"]) == (3, 1)
     assert some["share_kept"] > every["share_kept"] == every["share_all"] == some["share_all"]
-    assert any("drops all 1 training tiles without the class" in f for f in some["findings"])
+    assert any("drops every training tile without the class (1)" in f for f in some["findings"])
 
 
 def test_a_schedule_that_never_acts_is_called_out(tiles: Path, tmp_path: Path):

@@ -290,7 +290,7 @@ def test_training_shows_curves_and_pictures_and_is_paused_resumed_and_finished(p
     assert len(run.score_chart.series[0].points) == 4
     assert run.pictures.count() == 1, "one for each tile, whatever the round"
     assert "9 s left" in run.status.text()
-    assert run.memory.text() == "2.0 GB of memory"
+    assert run.memory.text() == "cpu, 2.0 GB of memory"
     assert not run.start_button.isEnabled()
     click(planned, "pause")
     assert run.pause_button.text() == "Resume"

@@ -151,6 +151,7 @@ def train(job):
             "learning_rate": 3e-4,
             "class_share": 0.2,
             "memory_mb": 2048,
+            "device": "cpu",
         }
         say("Metric", name="training", values=values, step=step)
         say("Progress", fraction=step / STEPS / 2, message=f"Training: step {step} of {2 * STEPS}, 9 s left")
