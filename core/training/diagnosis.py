@@ -188,8 +188,8 @@ def find_lost_negatives(kept: int, total: int, min_share: float) -> Finding | No
         return None
     return Finding(
         "lost_negatives",
-        f"The least share of {min_share:.2f} drops every training tile without the class ({total}), and these "
-        "teach what looks like it and is not: expect grey roofs and yards to be taken for roads.",
+        f"The least share of {min_share:.2f} drops every training tile without the class ({total}), and "
+        "these teach what looks like it and is not: expect grey roofs and yards to be taken for roads.",
     )
 
 
