@@ -13,6 +13,7 @@ from .training.figures import draw_range_test
 from .training.range_test import RangePoint, run_range_test, suggest_rate
 from .training_steps import (
     at_working_resolution,
+    check_class,
     check_job,
     choose_recipe,
     crop_sources,
@@ -28,13 +29,14 @@ def find_learning_rate(job: FindLearningRate) -> Iterator[Event]:
     """Try the rates on the job's own tiles, network and loss; see `FindLearningRate` for the result.
 
     Raises:
-        DatasetError: The tiles cannot be used.
+        DatasetError: The tiles cannot be used, or none that is trained on shows the class.
         ModelError: The start model or the encoder weights do not fit.
         JobError: A parameter makes no sense, or the loss falls at no rate.
         DeviceError: The device is not there, or has too little memory.
     """
     check_job(job)
     sets = yield from find_sets(job)
+    check_class(job, sets)
     network, card = start_network(job)
     card = at_working_resolution(job, sets, card)
     recipe = choose_recipe(job, sets, card.gsd_m)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import hashlib
 import json
 import tempfile
 import time
@@ -15,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
-from .cards import Card
+from .cards import CARD_NAME, PACKAGE_SUFFIX, Card
 from .datasets.crops import CropSource, make_batch
 from .evaluation.calibration import Scaling, fit_scaling
 from .evaluation.figures import draw_triptych
@@ -28,7 +29,8 @@ from .networks.devices import choose_device, choose_precision, describe_device
 from .networks.package import count_parameters, save_package
 from .networks.segmenter import Segmenter
 from .networks.unet import SegmentationNetwork, build_network
-from .reports import publish_report
+from .outputs import check_destinations
+from .reports import REPORT_NAME, publish_report
 from .runs import file_identity, open_work
 from .scoring import score_tiles
 from .training.diagnosis import (
@@ -47,6 +49,7 @@ from .training_steps import (
     Recipe,
     TileSet,
     at_working_resolution,
+    check_class,
     check_job,
     choose_recipe,
     crop_sources,
@@ -75,35 +78,39 @@ State = Mapping[str, torch.Tensor]
 def train_model(job: TrainModel) -> Iterator[Event]:
     """Train, validate after each round, keep the best, calibrate it, write it with its card and a report.
 
-    Thrown a `FinishEarly`, it stops training and goes on with the best network so far. Started by
+    Thrown a `FinishEarly`, it stops training and goes on with the best network so far; before the first step
+    there is none, and it raises it. Started by
     ``torchrun``, the processes train one network together; the first one validates, writes and reports.
 
     Raises:
-        DatasetError: The tiles cannot be used.
+        DatasetError: The tiles cannot be used, or none that is trained on shows the class.
         ModelError: The start model or the encoder weights do not fit.
         JobError: A parameter makes no sense.
         OutputError: A checkpoint or the model cannot be written.
         DeviceError: The device is not there, or has too little memory.
     """
     check_job(job)
+    _check_output(job)
     with join_processes(choose_device(job.device).type):
         sets = yield from find_sets(job)
+        check_class(job, sets)
         for one in sets:
             yield Warning(f"{one.name}: {one.split}")
         network, card = start_network(job)
         card = at_working_resolution(job, sets, card)
         start = None if job.start_from == "scratch" else copy.deepcopy(network.state_dict())
         recipe = choose_recipe(job, sets, card.gsd_m)
-        with _open_folder(job, sets) as folder:
+        with _open_folder(job, sets, network) as folder:
             sources, counts = yield from crop_sources(sets, job, card, recipe)
             trainer = make_trainer(network, sources, counts, card, job, recipe, folder)
             run = _Run(job, sets, card, recipe, trainer, _History(folder))
             yield from _say(run, diagnose_plan(make_plan(job, sets, recipe)))
             yield from _train(run)
             if is_leader():
-                yield from _finish(run, start)
+                result = yield from _undisturbed(_finish(run, start))
             else:
-                yield Result()
+                result = Result()
+    yield result  # at last: what asked for it may not come back, and the unfinished work is to be gone
 
 
 @dataclass(frozen=True)
@@ -120,20 +127,58 @@ class _Run:
     @property
     def figures(self) -> Path:
         """Folder beside the model for pictures and the report."""
-        output = Path(self.job.output)
-        return output.with_name(f"{output.stem}-training")
+        return _figures_of(self.job)
+
+
+def _figures_of(job: TrainModel) -> Path:
+    output = Path(job.output)
+    return output.with_name(f"{output.stem}-training")
+
+
+def _check_output(job: TrainModel) -> None:
+    """Find out before hours of training whether the model and its report can be written.
+
+    Raises:
+        OutputError: They cannot.
+    """
+    output = Path(job.output)
+    model = output if output.suffix == PACKAGE_SUFFIX else output / CARD_NAME
+    check_destinations({"model": model, "report": _figures_of(job) / REPORT_NAME})
+
+
+def _undisturbed(events: Generator[Event, None, Result]) -> Generator[Event, None, Result]:
+    """Finish whoever asks to finish early: there is nothing left to cut short."""
+    with contextlib.closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            with contextlib.suppress(FinishEarly):
+                yield event
 
 
 @contextlib.contextmanager
-def _open_folder(job: TrainModel, sets: Sequence[TileSet]) -> Iterator[Path]:
+def _open_folder(job: TrainModel, sets: Sequence[TileSet], network: SegmentationNetwork) -> Iterator[Path]:
     """The folder for checkpoints, which goes once the training has succeeded; followers need none."""
     if not is_leader():
         with tempfile.TemporaryDirectory(prefix="aftermap-training-") as folder:
             yield Path(folder)
         return
-    used = [t for one in sets for t in (*one.train, *one.validation)]
-    tiles = [file_identity(str(path)) for t in used for path in (t.image, t.mask)]
-    identity = {**dataclasses.asdict(job), "resume": True, "version": read_version(), "tiles": tiles}
+    tiles = [
+        [file_identity(str(path)) for t in side for path in (t.image, t.mask)]
+        for one in sets
+        for side in (one.train, one.validation)
+    ]
+    start = save({k: v.contiguous() for k, v in network.state_dict().items()})
+    identity = {
+        **dataclasses.asdict(job),
+        "resume": True,
+        "version": read_version(),
+        "tiles": tiles,
+        "start": hashlib.sha256(start).hexdigest(),  # another model may have come under the same name
+    }
     with open_work(identity, cache=job.cache, resume=job.resume) as work:
         yield work.path
         work.discard()
@@ -224,6 +269,8 @@ def _train(run: _Run) -> Generator[Event, None, None]:
             if trainer.is_round_end and (yield from _end_round(run)):
                 return
     except FinishEarly:
+        if not trainer.step:
+            raise  # nothing was learned that could be kept
         yield Warning(f"Stopped at step {trainer.step} of {steps}; the best network so far is kept.")
         if history.best is None:
             yield from _validate(run)
@@ -353,7 +400,7 @@ def _choose_drawn(one: TileSet, counts: Sequence[LevelCounts]) -> list[str]:
     return [one.validation[i].stem for i in (*hard, *rich[:_RICH_TILES])]
 
 
-def _finish(run: _Run, start: State | None) -> Generator[Event, None, None]:
+def _finish(run: _Run, start: State | None) -> Generator[Event, None, Result]:
     """Calibrate the best network, write it with its card, and report how good it is."""
     network, tiles, share = yield from _choose_network(run, start)
     summary = _summarise(tiles, run.card.threshold)
@@ -404,7 +451,7 @@ def _finish(run: _Run, start: State | None) -> Generator[Event, None, None]:
         "tile_scores": final.tile_values(),
         "device": describe_device(device),
     }
-    yield Result({"model": str(package.path), "figures": str(run.figures), "report": str(report)}, values)
+    return Result({"model": str(package.path), "figures": str(run.figures), "report": str(report)}, values)
 
 
 def _judge_threshold(counts: LevelCounts, summary: Mapping[str, float]) -> list[Finding]:

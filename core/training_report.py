@@ -44,21 +44,20 @@ class FinalScores:
 
     Attributes:
         total: Over the validation tiles of all sets.
-        by_set: Over those of each set, by its name.
+        by_set: Name of each set, and the scores over its tiles, in the order of the sets.
         probe: How the score depends on colour, as of `colour_probe.summarise_probe`.
-        pictures: Triptychs of the worst tiles, by stem.
+        pictures: Triptychs of the worst tiles, by the path of the image.
     """
 
     total: ModelScores
-    by_set: dict[str, ModelScores] = field(default_factory=dict)
+    by_set: list[tuple[str, ModelScores]] = field(default_factory=list)
     probe: dict[str, float] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
     def metrics(self) -> list[dict[str, Any]]:
         """One object a set, for the card."""
         return [
-            {"dataset": name, "part": "validation", **_known(scores.values())}
-            for name, scores in self.by_set.items()
+            {"dataset": name, "part": "validation", **_known(scores.values())} for name, scores in self.by_set
         ]
 
     def tile_values(self) -> list[dict[str, Any]]:
@@ -105,7 +104,8 @@ def score_finally(
     final = FinalScores(ModelScores(card.threshold), pictures=gallery.pictures)
     bands, gsd_m = len(card.bands), gsd_m or card.gsd_m
     for one in sets:
-        scores = final.by_set[one.name] = ModelScores(card.threshold)
+        scores = ModelScores(card.threshold)
+        final.by_set.append((one.name, scores))  # two folders may have one name
         for tile in score_tiles(one.validation, segmenter, bands, gsd_m):
             found = tile.scores(card.threshold)
             scores.add(found)
@@ -179,8 +179,8 @@ def _curve_section(curves: Path) -> Section:
 
 def _data_section(sets: Sequence[TileSet], final: FinalScores) -> Section:
     rows = []
-    for one in sets:
-        iou = final.by_set[one.name].intervals()["iou"]
+    for one, (_, scores) in zip(sets, final.by_set, strict=True):
+        iou = scores.intervals()["iou"]
         rows.append((one.name, len(one.train), len(one.validation), len(one.left_out), iou, one.licence))
     table = Table(("data", "training tiles", "validation tiles", "left out", "IoU", "licence"), rows)
     return Section("Data", (table, Text([f"{one.name}: {one.split}" for one in sets], is_list=True)))

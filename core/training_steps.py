@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +116,18 @@ def check_job(job: TrainModel) -> None:
         raise JobError("Batch size, accumulation and scale jitter must be at least 1.")
     if not 0 <= job.synthetic_share <= 1:
         raise JobError("The share of generated crops must lie between 0 and 1.")
-    output = Path(job.output)
-    if output.parent.exists() and not os.access(output.parent, os.W_OK):
-        raise JobError(
-            f"The model cannot be written to {output.parent}: choose a folder where you may write."
+
+
+def check_class(job: TrainModel, sets: Sequence[TileSet]) -> None:
+    """Refuse to learn from background alone.
+
+    Raises:
+        DatasetError: No training tile shows the class, and no generated crop will.
+    """
+    if not job.synthetic_share and not pixel_share(sets, [one.train for one in sets]):
+        raise DatasetError(
+            f"No training tile of {', '.join(job.folders)} shows the class, so there is nothing to learn: "
+            "check which value of the masks marks it, or add tiles that show it."
         )
 
 

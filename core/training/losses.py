@@ -204,7 +204,7 @@ def constant_loss(share: float) -> float:
     Args:
         share: Share of the class among the labelled pixels, 0 to 1.
     """
-    return -sum(p * math.log(p) for p in (share, 1 - share) if p > 0)
+    return sum(-p * math.log(p) for p in (share, 1 - share) if p > 0)
 
 
 LOSSES = ("bce_dice", "bce", "weighted_bce", "focal", "dice", "tversky", "focal_dice")

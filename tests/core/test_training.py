@@ -13,8 +13,9 @@ from PIL import Image
 
 from aftermap.core.cards import read_package
 from aftermap.core.datasets.synthetic import generate_scene
-from aftermap.core.errors import DatasetError, JobError
+from aftermap.core.errors import DatasetError, JobError, OutputError
 from aftermap.core.evaluate_model import evaluate_model
+from aftermap.core.flows import CANCELLED, run_flow
 from aftermap.core.generate_scenes import generate_scenes
 from aftermap.core.jobs import (
     EvaluateModel,
@@ -27,7 +28,7 @@ from aftermap.core.jobs import (
     TrainModel,
     Warning,
 )
-from aftermap.core.networks.package import load_network
+from aftermap.core.networks.package import load_network, save_package
 from aftermap.core.train_model import train_model
 
 
@@ -227,3 +228,67 @@ def test_scenes_that_make_no_sense_are_refused(tmp_path: Path, changes):
     with pytest.raises(JobError):
         list(generate_scenes(GenerateScenes(str(tmp_path / "scenes"), **changes)))
     assert not (tmp_path / "scenes").exists()
+
+
+def test_a_caller_who_stops_at_the_result_leaves_no_unfinished_work(tiles: Path, tmp_path: Path):
+    *_, last = run_flow(job_for(tiles, tmp_path, steps=2))
+    assert isinstance(last, Result)
+    assert not list((tmp_path / "cache" / "runs").iterdir())
+
+
+def test_finish_before_the_first_step_keeps_nothing(tiles: Path, trained, tmp_path: Path):
+    run = run_flow(job_for(tiles, tmp_path, start_from=str(trained[0] / "town.aftermap")))
+    for event in run:
+        if isinstance(event, Progress) and event.message.startswith("Validating after step 0"):
+            break
+    assert run.throw(FinishEarly()) == CANCELLED
+    assert not (tmp_path / "town.aftermap").exists()
+
+
+def test_finish_asked_again_does_not_spoil_the_end(tiles: Path, tmp_path: Path):
+    run = train_model(job_for(tiles, tmp_path, steps=2))
+    for event in run:
+        if isinstance(event, Progress) and event.message.startswith("Scoring"):
+            break
+    *_, last = [run.throw(FinishEarly()), *run]
+    assert isinstance(last, Result)
+    assert (tmp_path / "town.aftermap").exists()
+
+
+def test_another_start_model_of_the_same_name_is_another_training(tiles: Path, trained, tmp_path: Path):
+    start = tmp_path / "start.aftermap"
+    shutil.copy(trained[0] / "town.aftermap", start)
+    job = job_for(tiles, tmp_path, start_from=str(start), steps=10)
+    for name in ("first", "second"):
+        for event in (run := train_model(job)):
+            if isinstance(event, Metric) and event.name == "validation":
+                assert event.step == 0, name
+                break
+        run.close()
+        package = read_package(start)
+        network = load_network(package)
+        torch.nn.init.zeros_(next(network.parameters()))
+        save_package(start, network, package.card)
+    assert len(list((tmp_path / "cache" / "runs").iterdir())) == 2
+
+
+def test_background_alone_teaches_nothing(tiles: Path, tmp_path: Path):
+    folder = tmp_path / "empty land"
+    shutil.copytree(tiles, folder)
+    for mask in (folder / "masks").iterdir():
+        Image.new("L", (160, 160)).save(mask)
+    with pytest.raises(DatasetError, match=r"No training tile of .*empty land shows the class"):
+        list(train_model(job_for(folder, tmp_path)))
+
+
+def test_an_output_that_cannot_be_written_is_known_before(tiles: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="is a file"):
+        next(train_model(job_for(tiles, tmp_path, output=str(tmp_path / "file" / "town.aftermap"))))
+
+
+def test_folders_of_one_name_are_scored_apart(tiles: Path, tmp_path: Path):
+    twin = tmp_path / "elsewhere" / tiles.name
+    shutil.copytree(tiles, twin)
+    *_, result = train_model(job_for(tiles, tmp_path, folders=(str(tiles), str(twin)), steps=2))
+    assert [s["tiles"] for s in result.values["sets"]] == [2, 2]
