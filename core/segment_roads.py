@@ -250,9 +250,10 @@ def _predict(
 
     segmenter = load_segmenter(package, job.device)
     network = {"device": segmenter.device, "precision": segmenter.precision}
-    head = segmenter.heads.index(CLASS_NAME)
+    heads = [segmenter.heads.index(CLASS_NAME)]
     clock: Stopwatch | None = None
-    for tile in predict_raster(source, grid, region, plan, segmenter, work.path, head=head, job_key=work.key):
+    run = predict_raster(source, grid, region, plan, segmenter, work.path, heads=heads, job_key=work.key)
+    for tile in run:
         clock = clock or Stopwatch(tile.tiles_done)
         parts = [f"Segmenting: tile {tile.tiles_done} of {tile.tiles_total}"]
         if tile.megapixels:

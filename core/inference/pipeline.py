@@ -77,7 +77,7 @@ class _Window:
 
 @dataclass(frozen=True)
 class _Map:
-    """A tile as the network saw it: probabilities (h, w)."""
+    """A tile as the network saw it: probabilities (heads, h, w)."""
 
     tile: Tile
     probabilities: NDArray[np.float32]
@@ -92,13 +92,14 @@ def predict_raster(
     segmenter: TileNetwork,
     work: Path,
     *,
-    head: int = 0,
+    heads: Sequence[int] = (0,),
     job_key: str = "",
     batch_size: int | None = None,
 ) -> Iterator[TileProgress]:
     """Predict the probabilities of a raster, tile by tile, into a file in `work`.
 
-    The result is ``rows_file(work)``: raw uint8, ``grid.height`` rows of ``grid.width``, encoded as
+    The result is ``rows_file(work)``: raw uint8, ``grid.height`` rows of ``grid.width`` for each head, line
+    after line interleaved (the first row of all heads, then the second), encoded as
     `probability.encode_probabilities` says; 255 where the raster is invalid or outside of the region.
     `probability.write_cog` makes a raster of it. The same call after a kill or a close continues from
     the last row of tiles that was finished, and gives the same bytes; with another job, device,
@@ -107,8 +108,8 @@ def predict_raster(
     Closing the generator stops the threads, after the window that is being read and the tile that is
     being written.
 
-    Memory: a few tiles, one row of tiles in uint8, and a strip of float32 as wide as the grid and as
-    high as the overlap.
+    Memory: a few tiles, and for each head one row of tiles in uint8, and a strip of float32 as wide as the
+    grid and as high as the overlap.
 
     Args:
         source: Read from a thread while this runs.
@@ -117,7 +118,7 @@ def predict_raster(
         plan: Of the grid and region.
         segmenter: Called from the caller's thread.
         work: Folder for unfinished work; made if missing.
-        head: Which of the network's probabilities.
+        heads: Which of the network's probabilities, in the order of the result.
         job_key: Tells one job from another; part of the journal.
         batch_size: Tiles of one call; none: 8 on CUDA, else 1.
 
@@ -131,7 +132,7 @@ def predict_raster(
     """
     if batch_size is None:
         batch_size = _CUDA_BATCH if segmenter.device.startswith("cuda") else 1
-    identity = _identity(source, grid, region, plan, segmenter, head, job_key, batch_size)
+    identity = _identity(source, grid, region, plan, segmenter, heads, job_key, batch_size)
     with closing(RowJournal(work, identity)) as journal:
         finished = journal.tile_rows_done
         tiles_done, total, megapixels = sum(plan.tiles_per_row[:finished]), len(plan), 0.0
@@ -144,7 +145,7 @@ def predict_raster(
         windows: Channel[_Window] = Channel(max(_WAITING, batch_size))
         maps: Channel[_Map] = Channel(max(_WAITING, batch_size))
         reader = _Stage(partial(_read, source, grid, region, tiles, segmenter.fill, windows), windows.finish)
-        writer = _Stage(partial(_write, plan, maps, journal), maps.close)
+        writer = _Stage(partial(_write, plan, len(heads), maps, journal), maps.close)
         reader.start()
         writer.start()
         try:
@@ -153,7 +154,7 @@ def predict_raster(
                     wanted = [window for window in batch if window.wanted.any()]
                     if wanted:
                         megapixels += sum(window.wanted.size for window in wanted) / 1e6
-                        for window, probabilities in zip(wanted, _run(segmenter, wanted, head), strict=True):
+                        for window, probabilities in zip(wanted, _run(segmenter, wanted, heads), strict=True):
                             maps.put(_Map(window.tile, probabilities, window.wanted))
                     tiles_done += sum(window.tile.lattice_row >= finished for window in batch)
                     yield TileProgress(tiles_done, total, megapixels)
@@ -235,13 +236,13 @@ def _batches(windows: Iterable[_Window], size: int) -> Iterator[list[_Window]]:
         yield batch
 
 
-def _run(segmenter: TileNetwork, batch: Sequence[_Window], head: int) -> NDArray[np.float32]:
-    """Probabilities (n, h, w) of a batch.
+def _run(segmenter: TileNetwork, batch: Sequence[_Window], heads: Sequence[int]) -> NDArray[np.float32]:
+    """Probabilities (n, heads, h, w) of a batch.
 
     Raises:
         ModelError: They are no numbers.
     """
-    probabilities = segmenter(np.stack([window.image for window in batch]))[:, head]
+    probabilities = segmenter(np.stack([window.image for window in batch]))[:, list(heads)]
     if not np.isfinite(probabilities.sum(dtype=np.float64)):
         tile = batch[0].tile
         raise ModelError(
@@ -251,26 +252,28 @@ def _run(segmenter: TileNetwork, batch: Sequence[_Window], head: int) -> NDArray
     return probabilities
 
 
-def _write(plan: TilePlan, maps: Iterable[_Map], journal: RowJournal) -> None:
+def _write(plan: TilePlan, heads: int, maps: Iterable[_Map], journal: RowJournal) -> None:
     """Blend, encode and write the rows of tiles that are not finished yet."""
-    blender = Blender(plan)
+    blenders = [Blender(plan) for _ in range(heads)]
     current = journal.tile_rows_done
-    buffer = np.empty((plan.tile_px, plan.grid.width), dtype=np.uint8)  # no row of tiles finishes more
+    buffer = np.empty((plan.tile_px, heads, plan.grid.width), dtype=np.uint8)  # no row of tiles finishes more
     rows = _empty_rows(plan, current, buffer)
     for item in maps:
-        block = blender.add(item.tile, item.probabilities)
+        blocks = [b.add(item.tile, p) for b, p in zip(blenders, item.probabilities, strict=True)]
         if item.tile.lattice_row < current:
             continue  # only the strip that it shares with the next row was needed
         while current < item.tile.lattice_row:
             journal.append(rows.data)
             current += 1
             rows = _empty_rows(plan, current, buffer)
+        block = blocks[0]
         height, width = block.values.shape
         wanted = np.zeros((height, width), dtype=bool)
         top, left = item.tile.row - block.row, item.tile.col - block.col
         inside = wanted[top : top + item.tile.height, left : left + item.tile.width]
         inside[...] = item.wanted[: inside.shape[0], : inside.shape[1]]
-        rows[:, block.col : block.col + width] = encode_probabilities(block.values, wanted)
+        for head, one in enumerate(blocks):
+            rows[:, head, block.col : block.col + width] = encode_probabilities(one.values, wanted)
     while current < plan.lattice_rows:
         journal.append(rows.data)
         current += 1
@@ -278,7 +281,7 @@ def _write(plan: TilePlan, maps: Iterable[_Map], journal: RowJournal) -> None:
 
 
 def _empty_rows(plan: TilePlan, lattice_row: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pixel rows that a row of tiles finishes: uint8 (rows, grid.width), all nodata, in the buffer."""
+    """The rows that a row of tiles finishes: uint8 (rows, heads, grid.width), all nodata, in the buffer."""
     top = lattice_row * plan.step_px
     is_bottom = lattice_row == plan.lattice_rows - 1
     bottom = plan.grid.height if is_bottom else min(top + plan.step_px, plan.grid.height)
@@ -293,7 +296,7 @@ def _identity(
     region: Region,
     plan: TilePlan,
     segmenter: TileNetwork,
-    head: int,
+    heads: Sequence[int],
     job_key: str,
     batch_size: int,
 ) -> dict[str, Any]:
@@ -303,7 +306,7 @@ def _identity(
         "source": _fingerprint(source),
         "device": segmenter.device,
         "precision": segmenter.precision,
-        "head": head,
+        "heads": list(heads),
         "batch_size": batch_size,
         "tiles": [plan.tile_px, plan.overlap_px, plan.margin_px, plan.stride_px],
         "grid": [grid.width, grid.height, *grid.transform.to_gdal(), *grid.source_px],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,16 @@ def read_tags(path: Path) -> ProbabilityTags:
         raise RasterError(f"The tags of {path} are damaged ({error}): segment the scene again.") from error
 
 
-def write_vrt(rows: Path, grid: Grid, tags: ProbabilityTags | None = None) -> Path:
+def write_vrt(
+    rows: Path, grid: Grid, tags: ProbabilityTags | None = None, bands: Sequence[str] = ("",)
+) -> Path:
     """Describe a raw file of encoded probabilities to GDAL, by a ``.vrt`` of its name beside it.
 
     Args:
-        rows: ``grid.height`` rows of ``grid.width`` bytes.
+        rows: ``grid.height`` rows of ``grid.width`` bytes for each band, line after line interleaved.
         grid: Where they lie.
         tags: What they are; none while they are being made.
+        bands: Name of each band.
 
     Returns:
         The path of the VRT, which any GDAL opens while both files stay together.
@@ -163,14 +166,19 @@ def write_vrt(rows: Path, grid: Grid, tags: ProbabilityTags | None = None) -> Pa
         f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">\n{srs}'
         f"  <GeoTransform>{transform}</GeoTransform>\n"
         f"  <Metadata>\n{metadata}  </Metadata>\n"
-        '  <VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">\n'
-        f"    <NoDataValue>{NODATA}</NoDataValue>\n"
-        "    <ColorInterp>Gray</ColorInterp>\n"
-        f'    <SourceFilename relativeToVRT="1">{escape(rows.name)}</SourceFilename>\n'
-        "    <ImageOffset>0</ImageOffset>\n    <PixelOffset>1</PixelOffset>\n"
-        f"    <LineOffset>{grid.width}</LineOffset>\n"
-        "  </VRTRasterBand>\n</VRTDataset>\n"
     )
+    for i, name in enumerate(bands):
+        text += (
+            f'  <VRTRasterBand dataType="Byte" band="{i + 1}" subClass="VRTRawRasterBand">\n'
+            + (f"    <Description>{escape(name)}</Description>\n" if name else "")
+            + f"    <NoDataValue>{NODATA}</NoDataValue>\n"
+            "    <ColorInterp>Gray</ColorInterp>\n"
+            f'    <SourceFilename relativeToVRT="1">{escape(rows.name)}</SourceFilename>\n'
+            f"    <ImageOffset>{i * grid.width}</ImageOffset>\n    <PixelOffset>1</PixelOffset>\n"
+            f"    <LineOffset>{len(bands) * grid.width}</LineOffset>\n"
+            "  </VRTRasterBand>\n"
+        )
+    text += "</VRTDataset>\n"
     try:
         described.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -189,7 +197,9 @@ _COG_OPTIONS = {
 }
 
 
-def write_cog(rows: Path, grid: Grid, destination: Path, tags: ProbabilityTags) -> None:
+def write_cog(
+    rows: Path, grid: Grid, destination: Path, tags: ProbabilityTags, bands: Sequence[str] = ("",)
+) -> None:
     """Copy a raw file of encoded probabilities to a Cloud-Optimised GeoTIFF with overviews.
 
     One blocking call, which a cancel can only end by killing the process: `destination` therefore has
@@ -197,15 +207,16 @@ def write_cog(rows: Path, grid: Grid, destination: Path, tags: ProbabilityTags) 
     result, and its overviews once more.
 
     Args:
-        rows: ``grid.height`` rows of ``grid.width`` bytes, as `write_vrt` takes them.
+        rows: As `write_vrt` takes them.
         grid: Where they lie.
         destination: A ``.tif``; overwritten.
         tags: What they are.
+        bands: Name of each band.
 
     Raises:
         OutputError: It cannot be written (folder missing or read-only, disk full).
     """
-    described = write_vrt(rows, grid, tags)
+    described = write_vrt(rows, grid, tags, bands)
     try:
         destination.unlink(missing_ok=True)
         with bounded_gdal():

@@ -17,7 +17,7 @@ from scipy import ndimage
 from aftermap.core.errors import ModelError, OutputError, RasterError
 from aftermap.core.inference.pipeline import predict_raster, rows_file
 from aftermap.core.raster.grid import Grid, plan_grid
-from aftermap.core.raster.probability import NODATA
+from aftermap.core.raster.probability import NODATA, write_vrt
 from aftermap.core.raster.region import Region, plan_region
 from aftermap.core.raster.source import RasterSource, open_source
 from aftermap.core.raster.tiling import plan_tiles
@@ -335,3 +335,25 @@ def predict_only(source: RasterSource, work: Path) -> None:
     plan = plan_tiles(grid, region, tile_px=TILE, margin_px=MARGIN, stride_px=STRIDE)
     for _progress in predict_raster(source, grid, region, plan, FakeNetwork(red), work):
         pass
+
+
+def test_several_heads_lie_line_after_line_and_open_as_bands(tmp_path: Path):
+    class TwoHeads(FakeNetwork):
+        def __call__(self, tiles: np.ndarray) -> np.ndarray:
+            return np.concatenate([super().__call__(tiles), 1 - super().__call__(tiles)], axis=1)
+
+    path = write_raster(tmp_path / "scene.tif", noise(150, 130))
+    with open_source(str(path)) as source:
+        grid = plan_grid(source, 1.0)
+        plan = plan_tiles(grid, Region(grid), tile_px=TILE, margin_px=MARGIN, stride_px=STRIDE)
+        for _ in predict_raster(
+            source, grid, Region(grid), plan, TwoHeads(smooth), tmp_path / "two", heads=(1, 0)
+        ):
+            pass
+        one = predict(source, FakeNetwork(smooth), tmp_path / "one")
+    described = write_vrt(rows_file(tmp_path / "two"), grid, bands=("no", "yes"))
+    with rasterio.open(described) as raster:
+        assert raster.descriptions == ("no", "yes")
+        both = raster.read()
+    np.testing.assert_array_equal(both[1], one)
+    np.testing.assert_allclose(both.astype(int).sum(axis=0), 254, atol=1)
