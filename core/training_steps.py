@@ -28,7 +28,7 @@ from .networks.package import load_network
 from .networks.unet import SegmentationNetwork, UNet, build_network, load_encoder_weights
 from .runs import cache_folder
 from .training.diagnosis import TrainingPlan
-from .training.losses import build_loss, suggest_positive_weight
+from .training.losses import build_loss, suggest_positive_weight, sum_heads
 from .training.schedules import Schedule, build_schedule
 from .training.trainer import Trainer, TrainerSettings
 
@@ -447,7 +447,9 @@ def make_trainer(
     losses = [of_class, *(of_roofs for _ in network.heads[1:])]
     use_bfloat16 = choose_precision(device) == torch.bfloat16
     schedule = build_run_schedule(job, recipe)
-    return Trainer(network, sources, counts, losses, settings, device, use_bfloat16, folder, schedule)
+    return Trainer(
+        network, sources, counts, sum_heads(losses), settings, device, use_bfloat16, folder, schedule
+    )
 
 
 def _generate_tiles(job: TrainModel) -> Generator[Event, None, list[TileArrays]]:

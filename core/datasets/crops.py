@@ -157,39 +157,86 @@ def make_batch(
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies in its tile, and how it is turned.
+
+    Attributes:
+        centre: Row and column in the tile's pixels.
+        side: Of the crop, in the tile's pixels.
+        crop_px: Side of the crop in its own pixels.
+        angle: By which it is turned, in radians.
+        mirror: -1 if it is mirrored, else 1.
+    """
+
+    centre: tuple[float, float]
+    side: float
+    crop_px: int
+    angle: float
+    mirror: float
+
+    def spans(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of the tile that the crop needs."""
+        reach = self.side * (abs(np.cos(self.angle)) + abs(np.sin(self.angle))) / 2 + 2
+        return _clip_span(self.centre[0], reach, height), _clip_span(self.centre[1], reach, width)
+
+    def sample(
+        self, stack: torch.Tensor, spans: tuple[slice, slice], mode: str = "bilinear"
+    ) -> NDArray[np.float32]:
+        """Cut the crop; what lies outside of the tile is 0.
+
+        Args:
+            stack: float32 (1, channels, h, w): the `spans` of the tile.
+            spans: As of `spans`.
+            mode: ``bilinear`` (averaged first where the crop is coarser), or ``nearest``.
+
+        Returns:
+            float32 (channels, crop_px, crop_px).
+        """
+        origin = np.array([spans[0].start, spans[1].start], dtype=float)
+        pool = max(1, round(self.side / self.crop_px)) if self.side > 1.3 * self.crop_px else 1
+        pool = 1 if mode == "nearest" else min(pool, stack.shape[2], stack.shape[3])
+        if pool > 1:  # grid_sample looks at four pixels only: average first, against aliasing
+            stack = avg_pool2d(stack, pool)
+        height, width = stack.shape[2:]
+        cos, sin = np.cos(self.angle) * self.side / 2, np.sin(self.angle) * self.side / 2
+        local = (np.array(self.centre) - origin) / pool
+        scale_y, scale_x = 2 * cos / pool / height, 2 * cos / pool / width
+        skew_y, skew_x = 2 * sin / pool / height, 2 * sin / pool / width
+        theta = torch.tensor(
+            [
+                [self.mirror * scale_x, -skew_x, 2 * local[1] / width - 1],
+                [self.mirror * skew_y, scale_y, 2 * local[0] / height - 1],
+            ],
+            dtype=torch.float32,
+        )[None]
+        size = [1, stack.shape[1], self.crop_px, self.crop_px]
+        grid = torch.nn.functional.affine_grid(theta, size, align_corners=False)
+        cut: NDArray[np.float32] = grid_sample(
+            stack, grid, mode=mode, padding_mode="zeros", align_corners=False
+        )[0].numpy()
+        return cut
+
+
+def draw_placement(
+    centre: tuple[float, float], side: float, crop_px: int, rng: np.random.Generator
+) -> Placement:
+    """A crop at a place, turned and mirrored by chance: every second one by a multiple of 90°."""
+    angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else np.pi / 2 * rng.integers(4)
+    return Placement(centre, side, crop_px, float(angle), -1.0 if rng.random() < 0.5 else 1.0)
+
+
 def _cut(
     tile: TileArrays, centre: tuple[float, float], side: float, crop_px: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
     """Cut a turned, mirrored, scaled window; what lies outside the tile is invalid."""
-    angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else np.pi / 2 * rng.integers(4)
-    mirror = -1.0 if rng.random() < 0.5 else 1.0
-    reach = side * (abs(np.cos(angle)) + abs(np.sin(angle))) / 2 + 2
-    rows = _clip_span(centre[0], reach, tile.labels.shape[1])
-    cols = _clip_span(centre[1], reach, tile.labels.shape[2])
+    place = draw_placement(centre, side, crop_px, rng)
+    rows, cols = spans = place.spans(*tile.labels.shape[1:])
     image = torch.from_numpy(tile.image[:, rows, cols].astype(np.float32))[None] / 255
     labels = torch.from_numpy(tile.labels[:, rows, cols].astype(np.float32))[None]
     # One channel each for the value and for whether it counts: interpolating IGNORE would invent labels.
     known = (labels != IGNORE).float()
-    stack = torch.cat((image, labels * known, known), dim=1)
-    origin = np.array([rows.start, cols.start], dtype=float)
-    pool = max(1, round(side / crop_px)) if side > 1.3 * crop_px else 1
-    pool = min(pool, stack.shape[2], stack.shape[3])
-    if pool > 1:  # grid_sample looks at four pixels only: average first, against aliasing
-        stack = avg_pool2d(stack, pool)
-    height, width = stack.shape[2:]
-    cos, sin = np.cos(angle) * side / 2, np.sin(angle) * side / 2
-    local = (np.array(centre) - origin) / pool
-    scale_y, scale_x = 2 * cos / pool / height, 2 * cos / pool / width
-    skew_y, skew_x = 2 * sin / pool / height, 2 * sin / pool / width
-    theta = torch.tensor(
-        [
-            [mirror * scale_x, -skew_x, 2 * local[1] / width - 1],
-            [mirror * skew_y, scale_y, 2 * local[0] / height - 1],
-        ],
-        dtype=torch.float32,
-    )[None]
-    grid = torch.nn.functional.affine_grid(theta, [1, stack.shape[1], crop_px, crop_px], align_corners=False)
-    cut = grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0].numpy()
+    cut = place.sample(torch.cat((image, labels * known, known), dim=1), spans)
     bands = tile.image.shape[0]
     values, counts = cut[bands : bands + 2], cut[bands + 2 :]
     result = np.where(counts > 0.75, values > 0.5 * counts, IGNORE).astype(np.uint8)

@@ -45,6 +45,7 @@ class Segmenter:
         self._device, self._dtype = device, precision
         self._temperature = float(card.calibration.get("temperature", 1.0))
         self._bias = float(card.calibration.get("bias", 0.0))
+        self._exclusive = network.exclusive_heads
         self._mean = torch.tensor(card.radiometry["mean"], device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(card.radiometry["std"], device=device).view(1, -1, 1, 1)
         fused = fuse_batch_norm(network)
@@ -66,8 +67,11 @@ class Segmenter:
         try:
             image = (torch.from_numpy(tiles).to(self._device) - self._mean) / self._std
             image = image.to(self._dtype, memory_format=torch.channels_last)
-            logits = self._network(image).float() / self._temperature + self._bias
-            probabilities: NDArray[np.float32] = torch.sigmoid(logits).contiguous().cpu().numpy()
+            logits = self._network(image).float()
+            found = torch.sigmoid(logits / self._temperature + self._bias)
+            if self._exclusive is not None:
+                found[:, self._exclusive] = torch.softmax(logits[:, self._exclusive], dim=1)
+            probabilities: NDArray[np.float32] = found.contiguous().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self.device} ran out of memory: close other programs, or run on the CPU."

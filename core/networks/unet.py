@@ -21,11 +21,13 @@ class SegmentationNetwork(nn.Module):
     Attributes:
         bands: Number of input bands.
         heads: Names of the outputs; each has a sigmoid of its own.
+        exclusive_heads: Heads of which exactly one is true: a softmax over them, in place of their sigmoids.
         stride_px: Total stride: height and width of the input are multiples of it.
     """
 
     bands: int
     heads: tuple[str, ...]
+    exclusive_heads: slice | None = None
     stride_px: int
 
     def forward(self, image: Tensor) -> Tensor:
@@ -38,7 +40,8 @@ class SegmentationNetwork(nn.Module):
         raise NotImplementedError
 
 
-def _conv_norm_relu(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
+def conv_norm_relu(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
+    """A 3 x 3 convolution with batch normalisation and ReLU; it keeps the size."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False),
         nn.BatchNorm2d(outputs),
@@ -55,9 +58,9 @@ class _DecoderBlock(nn.Module):
         self.reduce = nn.Conv2d(inputs, outputs, 1) if is_light else nn.Identity()
         joined = (outputs if is_light else inputs) + skip
         self.convolve = (
-            _conv_norm_relu(joined, outputs)
+            conv_norm_relu(joined, outputs)
             if is_light
-            else nn.Sequential(_conv_norm_relu(joined, outputs), _conv_norm_relu(outputs, outputs))
+            else nn.Sequential(conv_norm_relu(joined, outputs), conv_norm_relu(outputs, outputs))
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -78,7 +81,7 @@ class _DilatedCentre(nn.Module):
         self.reduce = nn.Sequential(
             nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
-        self.cascade = nn.ModuleList(_conv_norm_relu(width, width, dilation=d) for d in (1, 2, 4))
+        self.cascade = nn.ModuleList(conv_norm_relu(width, width, dilation=d) for d in (1, 2, 4))
         self.expand = nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,12 +129,18 @@ class UNet(SegmentationNetwork):
         )
         self.head = nn.Conv2d(widths[-1], len(self.heads), 3, padding=1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """See the base class."""
+    def features(self, image: Tensor) -> Tensor:
+        """What the head looks at: (N, channels, H, W), or half of H and W with a light decoder."""
         *skips, x = self.encoder(image)
         x = self.centre(x)
         for block in self.decoder:
             x = block(x, skips.pop() if skips else None)
+        y: Tensor = x
+        return y
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See the base class."""
+        x = self.features(image)
         if x.shape[-1] != image.shape[-1]:
             x = interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         y: Tensor = self.head(x)
@@ -160,7 +169,7 @@ class TextbookUNet(SegmentationNetwork):
 
     @staticmethod
     def _double(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(_conv_norm_relu(inputs, outputs), _conv_norm_relu(outputs, outputs))
+        return nn.Sequential(conv_norm_relu(inputs, outputs), conv_norm_relu(outputs, outputs))
 
     def forward(self, image: Tensor) -> Tensor:
         """See the base class."""
@@ -179,15 +188,22 @@ def build_network(architecture: Mapping[str, Any]) -> SegmentationNetwork:
     """A network with random weights, as the `architecture` of a model card describes it.
 
     Args:
-        architecture: ``{"name": "unet", …}`` with the arguments of `UNet`, or
-            ``{"name": "textbook_unet", …}`` with those of `TextbookUNet`.
+        architecture: ``{"name": "unet", …}`` with the arguments of `UNet`, ``{"name": "textbook_unet", …}``
+            with those of `TextbookUNet`, or ``{"name": "siamese_unet", …}`` with those of
+            `siamese.SiameseUNet`.
 
     Raises:
         ModelError: There is no such network.
     """
     arguments = dict(architecture)
     name = arguments.pop("name", "unet")
-    networks: dict[str, type[SegmentationNetwork]] = {"unet": UNet, "textbook_unet": TextbookUNet}
+    from .siamese import SiameseUNet  # which stands on this module
+
+    networks: dict[str, type[SegmentationNetwork]] = {
+        "unet": UNet,
+        "textbook_unet": TextbookUNet,
+        "siamese_unet": SiameseUNet,
+    }
     if name not in networks:
         raise ModelError(f"There is no network {name!r}: choose one of {', '.join(networks)}.")
     try:

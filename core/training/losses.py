@@ -22,12 +22,30 @@ from ..errors import JobError
 from .distributed import sum_over_processes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of the logits and labels of one head: (N, H, W) each."""
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Of all logits, (N, heads, H, W), and all labels, (N, channels, H, W)."""
+
+_HELPER_WEIGHT = 0.5  # of the heads behind the first: roads are the task; buildings teach what is none
 
 MAX_WEIGHT = 5.0
 """Largest weight that is suggested: the full ratio makes fat roads that eat roofs."""
 
 _TUBE_PX = 2  # how far the tube reaches from the skeleton (Kirchhoff et al. 2024)
 _SKELETON_PAD_PX = 16  # by reflection: at a bare border the skeleton bends
+
+
+def sum_heads(losses: Sequence[Loss]) -> Objective:
+    """Each head by its own loss and its own channel of the labels; those behind the first count half."""
+
+    def objective(logits: Tensor, labels: Tensor) -> Tensor:
+        total = losses[0](logits[:, 0], labels[:, 0])
+        for head, loss in enumerate(losses[1:], start=1):
+            total = total + _HELPER_WEIGHT * loss(logits[:, head], labels[:, head])
+        return total
+
+    return objective
 
 
 def bce(logits: Tensor, labels: Tensor, positive_weight: float = 1.0) -> Tensor:
@@ -167,6 +185,52 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Sequence[float]) -> T
     losses = cross_entropy_of(logits, codes, reduction="none")
     total, weights_total = _totals(losses * weight, weight)
     return total / weights_total.clamp(min=1e-6)
+
+
+def ordinal(logits: Tensor, labels: Tensor) -> Tensor:
+    """How far the expected level lies from the true one: squared, mean over the labelled pixels.
+
+    To take a destroyed building for an undamaged one is worse than to take it for a damaged one, which
+    cross-entropy does not know.
+
+    Args:
+        logits: (N, C, H, W), of classes in their order; the softmax is over C.
+        labels: (N, H, W), class codes 0 to C - 1, or `IGNORE`.
+
+    Shape:
+        - logits: (N, C, H, W)
+        - labels: (N, H, W)
+        - output: scalar, 0 to 1; 0 where nothing is labelled
+    """
+    ranks = torch.linspace(0, 1, logits.shape[1], device=logits.device)
+    expected = torch.einsum("nchw,c->nhw", torch.softmax(logits, dim=1), ranks)
+    known = labels != IGNORE
+    true = ranks[torch.where(known, labels, 0).long()]
+    total, pixels = _totals((expected - true) ** 2 * known, known.float())
+    return total / pixels.clamp(min=1)
+
+
+_ORDINAL_WEIGHT = 0.5
+
+
+def damage_objective(level_weights: Sequence[float]) -> Objective:
+    """Buildings by cross-entropy and Dice; their levels by weighted cross-entropy and `ordinal`.
+
+    Args:
+        level_weights: One a level, as of `suggest_class_weights`.
+
+    Returns:
+        Of logits (N, 1 + levels, H, W), and labels (N, 2, H, W): building, and the rank of its level from 0,
+        `IGNORE` off buildings.
+    """
+    of_buildings = build_loss("bce_dice", 0.5)
+
+    def objective(logits: Tensor, labels: Tensor) -> Tensor:
+        levels, codes = logits[:, 1:], labels[:, 1]
+        damage = cross_entropy(levels, codes, level_weights) + _ORDINAL_WEIGHT * ordinal(levels, codes)
+        return of_buildings(logits[:, 0], labels[:, 0]) + damage
+
+    return objective
 
 
 def suggest_class_weights(shares: Sequence[float]) -> tuple[float, ...]:

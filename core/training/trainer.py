@@ -35,11 +35,10 @@ from .distributed import (
     sum_over_processes,
     value_from_leader,
 )
-from .losses import Loss, bce
+from .losses import Objective, bce
 from .schedules import Cosine, Schedule
 
 EMA_DECAY = 0.999
-_HEAD_WEIGHTS = (1.0, 0.5)  # roads are the task; buildings teach what is none
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
@@ -107,7 +106,7 @@ class Trainer:
         network: The network; it is trained in place.
         sources: Where crops come from.
         counts: How many crops of a batch come from each source.
-        losses: One per head.
+        objective: What is minimised, of the logits and labels of a batch.
         settings: How it is trained.
         device: Where it runs. bfloat16 is used where `use_bfloat16`; weights stay in single precision.
         use_bfloat16: Whether the forward pass runs in bfloat16.
@@ -123,7 +122,7 @@ class Trainer:
         network: SegmentationNetwork,
         sources: Sequence[CropSource],
         counts: Sequence[int],
-        losses: Sequence[Loss],
+        objective: Objective,
         settings: TrainerSettings,
         device: torch.device,
         use_bfloat16: bool,
@@ -135,7 +134,7 @@ class Trainer:
                 f"A batch of {sum(counts)} cannot be divided among {process_count()} processes: "
                 "choose a larger batch, or start fewer processes."
             )
-        self.settings, self.sources, self.counts, self.losses = settings, sources, counts, losses
+        self.settings, self.sources, self.counts, self.objective = settings, sources, counts, objective
         self.device, self.use_bfloat16, self.folder = device, use_bfloat16, folder
         self.schedule = schedule or Cosine(settings.steps)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -273,9 +272,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             logits = self.network(images)
         logits = logits.float()
-        total = torch.zeros((), device=self.device)
-        for head, (loss, head_weight) in enumerate(zip(self.losses, _HEAD_WEIGHTS, strict=False)):
-            total = total + head_weight * loss(logits[:, head], labels[:, head])
+        total = self.objective(logits, labels)
         (weight * total).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             plain = bce(logits[:, 0], labels[:, 0])

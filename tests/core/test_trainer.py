@@ -20,7 +20,7 @@ from aftermap.core.datasets.folders import TileArrays
 from aftermap.core.errors import DeviceError, JobError, OutputError
 from aftermap.core.networks.unet import SegmentationNetwork
 from aftermap.core.training.distributed import GlobalBatchNorm2d, is_leader, join_processes
-from aftermap.core.training.losses import build_loss, constant_loss
+from aftermap.core.training.losses import build_loss, constant_loss, sum_heads
 from aftermap.core.training.schedules import Plateau, Schedule, build_schedule
 from aftermap.core.training.trainer import Trainer, TrainerSettings, TrainingStep
 
@@ -78,7 +78,7 @@ def make_trainer(
         network or SmallNetwork(),
         [source],
         [BATCH],
-        [build_loss(loss, 0.15)],
+        sum_heads([build_loss(loss, 0.15)]),
         TrainerSettings(**{**settings, **changes}),
         torch.device("cpu"),
         False,
