@@ -162,6 +162,16 @@ starter: $(WORKER) ## train the starter model anew (DATA=folder with roads_dubai
 	  --steps 2600 --batch-size 8 --crop 384 --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
 	  --out build/roads-mobilenetv2.aftermap
 
+.PHONY: models
+models: | system ## pack the non-commercial models as files that Models… adds (build/models/)
+	@mkdir -p build/models
+	@for folder in resources/models-noncommercial/*/; do \
+	  $(PYTHON) -c 'import sys, zipfile; from pathlib import Path; folder, licence, packed = map(Path, sys.argv[1:]); \
+	    archive = zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED); \
+	    [archive.write(path, path.name) for path in (*sorted(folder.iterdir()), licence)]; archive.close(); print(packed)' \
+	    $$folder resources/models-noncommercial/LICENSE build/models/$$(basename $$folder).aftermap; \
+	done
+
 .PHONY: imbalance
 imbalance: $(WORKER) ## repeat the class-imbalance experiment (DATA=folder as for starter, with splits.json)
 	.venv/bin/python tests/tools/imbalance.py "$(DATA)"

@@ -21,6 +21,8 @@ CARD_NAME = "card.json"
 WEIGHTS_NAME = "weights.safetensors"
 PACKAGE_SUFFIX = ".aftermap"
 CARD_FORMAT = "aftermap-model/1"
+UNCALIBRATED_THRESHOLD = 0.4
+"""For outputs without a threshold of their own: what calibration most often finds, a little below a half."""
 STARTER_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
 
 
@@ -46,7 +48,8 @@ class Card:
         threshold_low: Hysteresis: pixels from here on count where they hang on one over `threshold`;
             none: no hysteresis.
         calibration: How the threshold was found, and what makes the probabilities true: logits are divided by
-            ``temperature``, then ``bias`` is added.
+            ``temperature``, then ``bias`` is added. With a ``veto_power`` k, the first output is multiplied
+            by (1 − p)^k of the output ``building``.
         metrics: One object per data set: its name, how many tiles, IoU, F1 and so on.
         training_data: One object per data set: name, licence, counts.
         training: Configuration of the training.
@@ -137,12 +140,33 @@ def read_package(path: Path) -> Package:
     return Package(path, card_from_json(text, path))
 
 
-def list_packages(folders: Iterable[Path] = (), task: str = "") -> list[Package]:
+def heads_of(card: Card) -> tuple[str, ...]:
+    """Names of the network's outputs, the one that the card's threshold is for first.
+
+    A network may see more than its task asks for: one for roads that has learnt roofs finds buildings.
+    """
+    stated = card.architecture.get("heads")
+    return tuple(stated) if stated else tuple(str(c["name"]) for c in card.classes)
+
+
+def threshold_of(card: Card, head: str) -> float:
+    """The probability from which a pixel counts for an output of the network.
+
+    That of the first output is the card's; those of others stand in its calibration under ``thresholds``.
+    """
+    if heads_of(card)[:1] == (head,):
+        return card.threshold
+    stated = card.calibration.get("thresholds", {})
+    return float(stated.get(head, UNCALIBRATED_THRESHOLD))
+
+
+def list_packages(folders: Iterable[Path] = (), task: str = "", head: str = "") -> list[Package]:
     """The starter models and those in `folders`, by name; what cannot be read is left out.
 
     Args:
         folders: Searched after the starter folder; one that is missing is skipped.
         task: Only models of this task; empty: all.
+        head: Only models whose network has this output; empty: all.
     """
     found: list[Package] = []
     for folder in (STARTER_FOLDER, *folders):
@@ -154,7 +178,7 @@ def list_packages(folders: Iterable[Path] = (), task: str = "") -> list[Package]
                     package = read_package(path)
                 except ModelError:
                     continue  # a broken file beside good ones must not hide these; naming it explains it
-                if task in ("", package.card.task):
+                if task in ("", package.card.task) and (not head or head in heads_of(package.card)):
                     found.append(package)
     return found
 
@@ -165,15 +189,27 @@ def find_package(
     task: str = "",
     bands: int = 3,
     gsd_m: float | None = None,
+    *,
+    head: str = "",
+    prefers: str = "",
 ) -> Package:
     """The package that a user means by `name`: a path, a listed name, or the best fit if empty.
+
+    Args:
+        name: What the user said.
+        folders: As in `list_packages`.
+        task: Likewise.
+        bands: Of the raster, for the best fit.
+        gsd_m: Likewise; none: not known.
+        head: As in `list_packages`.
+        prefers: Task whose models are the best fit before those of others.
 
     Raises:
         ModelError: Nothing by that name, or nothing that fits.
     """
-    packages = list_packages(folders, task)
+    packages = list_packages(folders, task, head)
     if not name:
-        return best_fit(packages, bands, gsd_m)
+        return best_fit(packages, bands, gsd_m, prefers)
     for package in packages:
         if package.card.name == name:
             return package
@@ -181,6 +217,10 @@ def find_package(
         package = read_package(Path(name))
         if task and package.card.task != task:
             raise ModelError(f"{name} is a model for {package.card.task}, not for {task}: choose another.")
+        if head and head not in heads_of(package.card):
+            raise ModelError(
+                f"{name} is a model for {package.card.task} without the class {head}: choose another."
+            )
         return package
     listed = ", ".join(p.card.name for p in packages) or "none"
     raise ModelError(
@@ -188,18 +228,20 @@ def find_package(
     )
 
 
-def best_fit(packages: Sequence[Package], bands: int, gsd_m: float | None) -> Package:
+def best_fit(packages: Sequence[Package], bands: int, gsd_m: float | None, prefers: str = "") -> Package:
     """The model whose bands the raster has (most of them used) and whose resolution lies nearest.
 
-    A raster of one band fits a model of three: grey imagery is shown to it as equal bands.
+    A raster of one band fits a model of three: grey imagery is shown to it as equal bands. Models of the task
+    `prefers` come before all others that fit.
 
     Raises:
         ModelError: None fits.
     """
 
-    def distance(package: Package) -> tuple[int, float, str]:
-        octaves = abs(math.log2(gsd_m / package.card.gsd_m)) if gsd_m else 0.0
-        return (-len(package.card.bands), octaves, package.card.name)
+    def distance(package: Package) -> tuple[bool, int, float, str]:
+        card = package.card
+        octaves = abs(math.log2(gsd_m / card.gsd_m)) if gsd_m else 0.0
+        return (card.task != prefers, -len(card.bands), octaves, card.name)
 
     usable = max(bands, 3)
     fitting = [p for p in packages if len(p.card.bands) <= usable]

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .cards import list_packages
-from .errors import AftermapError
+from .errors import AftermapError, JobError
 from .flows import CANCELLED, failure_of, run_flow
 from .jobs import (
+    AssessDamage,
     CompareRuns,
     CopyTiles,
     DescribeRaster,
+    DetectBuildings,
     EvaluateModel,
     ExportTrainingTiles,
     Failure,
@@ -46,6 +48,7 @@ from .version import read_version
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """What the process answers; argparse itself exits with `USAGE`."""
 
+_TASKS = ("roads", "damage")
 _GRACE_S = 1.5  # from Ctrl-C to the end of the process, whatever it does
 _SHORT = 120  # characters of a value in a table; --json gives all
 
@@ -88,6 +91,23 @@ def _segment_roads(scene: str, out: str, **fields: Any) -> int:
     )
 
 
+def _assess_damage(post: str, out: str, nudge_m: tuple[float, ...] = (0.0, 0.0), **fields: Any) -> int:
+    if len(nudge_m) != 2:
+        raise JobError("--nudge takes two numbers: metres to the east and to the north.")
+    stem = Path(out) / Path(post).stem
+    return _run(
+        AssessDamage(
+            post=post,
+            output_buildings=f"{stem}_building_damage.gpkg",
+            output_damage=f"{stem}_damage_probability.tif",
+            output_summary=f"{stem}_damage_summary.csv",
+            nudge_m=(nudge_m[0], nudge_m[1]),
+            **fields,
+        ),
+        _print_outputs,
+    )
+
+
 def _vectorize(probability: str, out: str, **fields: Any) -> int:
     stem = Path(out) / Path(probability).stem.removesuffix("_road_probability")
     return _run(
@@ -95,6 +115,19 @@ def _vectorize(probability: str, out: str, **fields: Any) -> int:
             probability=probability,
             output_polygons=f"{stem}_road_polygons.gpkg",
             output_centrelines=f"{stem}_road_centrelines.gpkg",
+            **fields,
+        ),
+        _print_outputs,
+    )
+
+
+def _detect_buildings(scene: str, out: str, **fields: Any) -> int:
+    stem = Path(out) / Path(scene).stem
+    return _run(
+        DetectBuildings(
+            raster=scene,
+            output_probability=f"{stem}_building_probability.tif",
+            output_buildings=f"{stem}_buildings.gpkg",
             **fields,
         ),
         _print_outputs,
@@ -328,34 +361,58 @@ def _in_short(value: Any) -> str:
 def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; each option's ``dest`` is the field of the job that it sets."""
     parser = argparse.ArgumentParser(
-        prog="aftermap", description="Roads from satellite and aerial imagery, with a neural network."
+        prog="aftermap",
+        description="Roads and buildings from satellite and aerial imagery, with neural networks.",
     )
     parser.add_argument("--version", action="version", version=f"aftermap {read_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     add = _adder(commands, "segment-roads", "find the roads of a raster", _segment_roads)
-    add("scene", metavar="SCENE", help="raster that GDAL opens")
-    _add_out(add)
-    _add_model(add)
-    add("--bands", type=_numbers, help="band numbers from 1 in the model's order, such as 4,3,2")
-    _add_gsd(add)
-    add("--crs", help="CRS of a raster that states none, such as EPSG:32637")
-    add(
-        "--extent",
-        nargs=4,
-        type=float,
-        metavar=("XMIN", "YMIN", "XMAX", "YMAX"),
-        action=_Collect,
-        help="only this part",
-    )
-    add("--extent-crs", help="CRS of --extent (default: the raster's)")
-    add("--aoi", help="only within the polygons of this layer")
-    add("--aoi-layer", help="name of the layer inside --aoi (default: the first)")
+    _add_scene(add)
     _add_vectors(add, SegmentRoads)
-    _add_device(add)
-    _add_cache(add)
-    _add_resume(add)
-    add("--source", help="where the raster comes from, for the manifest")
+    _add_run(add)
+
+    add = _adder(commands, "detect-buildings", "find the buildings of a raster", _detect_buildings)
+    _add_scene(add)
+    _add_threshold(add, "building")
+    _add_min_area(add, DetectBuildings, "building")
+    add(
+        "--regularize",
+        action=argparse.BooleanOptionalAction,
+        help="straighten outlines, with right angles where buildings have them (default: yes)",
+    )
+    _add_run(add)
+
+    add = _adder(commands, "assess-damage", "say how badly each building is damaged", _assess_damage)
+    add("post", metavar="POST", help="raster from after the event")
+    add("--pre", help="raster from before the event")
+    add("--footprints", metavar="LAYER", help="known buildings (default: detected on PRE, else on POST)")
+    add("--footprints-layer", help="name of the layer inside --footprints (default: the first)")
+    _add_out(add)
+    add("--bands", type=_numbers, help="band numbers of POST from 1, in the model's order, such as 4,3,2")
+    add("--pre-bands", type=_numbers, help="band numbers of PRE, likewise")
+    add("--pre-source", help="where PRE comes from, for the manifest")
+    _add_gsd(add)
+    add("--crs", help="CRS of a POST that states none")
+    add("--pre-crs", help="CRS of a PRE that states none")
+    add(
+        "--nudge",
+        dest="nudge_m",
+        type=_reals,
+        metavar="E,N",
+        help="metres to the east and north by which footprints are moved on the image",
+    )
+    add(
+        "--align",
+        action=argparse.BooleanOptionalAction,
+        help="estimate and correct shifts of PRE and footprints against POST (default: yes)",
+    )
+    add("--post-date", metavar="DATE", help="when POST was taken (default: from its metadata)")
+    add("--pre-date", metavar="DATE", help="when PRE was taken, likewise")
+    _add_min_area(add, AssessDamage, "detected building")
+    _add_model(add)
+    _add_place(add)
+    _add_run(add)
 
     add = _adder(commands, "vectorize", "make road layers anew from a probability raster", _vectorize)
     add("probability", metavar="PROBABILITY", help="raster that segment-roads wrote")
@@ -440,7 +497,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_device(add)
 
     add = _adder(commands, "generate", "write a folder of generated scenes with exact labels", _generate)
-    add("folder", metavar="FOLDER", help="where images/ and masks/ are made")
+    add("folder", metavar="FOLDER", help="where images/ and their labels are made")
     add("--count", type=int, help=f"number of scenes (default: {GenerateScenes.count})")
     add("--seed", type=int, help="of their chance; equal seeds give equal scenes")
     add("--size", type=int, dest="size_px", help=f"side in pixels (default: {GenerateScenes.size_px})")
@@ -451,6 +508,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="ground resolution in metres (default: 0.3 to 1, each its own)",
     )
     add("--style", help="style of the towns (default: each scene its own)")
+    add("--damage", action="store_true", help="towns before and after an event, laid out as xBD")
+    add("--damage-share", type=float, help="share of damaged buildings, 0 to 1 (default: each town its own)")
+    add("--hazard", help="what happens to them: earthquake, storm or fire (default: each town its own)")
 
     add = _adder(commands, "models", "list the models", _models)
     _add_model_folders(add)
@@ -501,6 +561,13 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 4,3,2") from None
 
 
+def _reals(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 1.5,-2") from None
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
@@ -509,6 +576,62 @@ def _json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
     return value
+
+
+def _add_scene(add: _Add) -> None:
+    """The raster of a run, its model, and where it looks."""
+    add("scene", metavar="SCENE", help="raster that GDAL opens")
+    _add_out(add)
+    _add_model(add)
+    add("--bands", type=_numbers, help="band numbers from 1 in the model's order, such as 4,3,2")
+    _add_gsd(add)
+    add("--crs", help="CRS of a raster that states none, such as EPSG:32637")
+    _add_place(add)
+
+
+def _add_place(add: _Add) -> None:
+    """Where a run looks."""
+    add(
+        "--extent",
+        nargs=4,
+        type=float,
+        metavar=("XMIN", "YMIN", "XMAX", "YMAX"),
+        action=_Collect,
+        help="only this part",
+    )
+    add("--extent-crs", help="CRS of --extent (default: the raster's)")
+    add("--aoi", help="only within the polygons of this layer")
+    add("--aoi-layer", help="name of the layer inside --aoi (default: the first)")
+
+
+def _add_run(add: _Add) -> None:
+    """How a run on a raster runs."""
+    _add_device(add)
+    _add_cache(add)
+    _add_resume(add)
+    add("--source", help="where the raster comes from, for the manifest")
+
+
+def _add_threshold(add: _Add, class_name: str) -> None:
+    add(
+        "--threshold",
+        type=float,
+        help=f"probability from which a pixel is {class_name} (default: the model's)",
+    )
+
+
+def _add_min_area(
+    add: _Add,
+    job: type[SegmentRoads] | type[VectorizeProbabilities] | type[DetectBuildings] | type[AssessDamage],
+    what: str,
+) -> None:
+    add(
+        "--min-area",
+        dest="min_area_m2",
+        type=float,
+        metavar="M2",
+        help=f"smallest {what} in square metres (default: {job.min_area_m2:g})",
+    )
 
 
 def _add_out(add: _Add) -> None:
@@ -566,14 +689,8 @@ def _add_gsd(add: _Add) -> None:
 
 
 def _add_vectors(add: _Add, job: type[SegmentRoads] | type[VectorizeProbabilities]) -> None:
-    add("--threshold", type=float, help="probability from which a pixel is road (default: the model's)")
-    add(
-        "--min-area",
-        dest="min_area_m2",
-        type=float,
-        metavar="M2",
-        help=f"smallest polygon in square metres (default: {job.min_area_m2:g})",
-    )
+    _add_threshold(add, "road")
+    _add_min_area(add, job, "polygon")
     add(
         "--simplify",
         dest="simplify_m",
@@ -609,7 +726,7 @@ def _add_resume(add: _Add) -> None:
 def _add_training(add: _Add) -> None:
     default = {f.name: f.default for f in dataclasses.fields(TrainModel)}
     _add_folders(add)
-    add("--task", choices=[TrainModel.task], help=f"what the masks show (default: {TrainModel.task})")
+    add("--task", choices=_TASKS, help=f"what is trained (default: {TrainModel.task})")
     add("--json", action="store_true", help="print one JSON object")
     add(
         "--from",

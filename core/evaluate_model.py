@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .cards import Card, Package, find_package
 from .datasets.folders import LabelledTile, read_tile
+from .errors import ModelError
 from .evaluation.calibration import fit_scaling, measure_reliability
 from .evaluation.colour_probe import perturbations, summarise_probe
 from .evaluation.figures import draw_triptych
@@ -56,9 +57,18 @@ def evaluate_model(job: EvaluateModel) -> Iterator[Event]:
         ModelError: There is no such model, or it is damaged.
         OutputError: The report cannot be written.
     """
+    package = find_package(job.model, [Path(folder) for folder in job.model_folders])
+    if package.card.task == "damage":
+        from .evaluate_damage import evaluate_damage
+
+        yield from evaluate_damage(job, package)
+        return
+    if package.card.task != _TASK:
+        raise ModelError(
+            f"{job.model} is a model for {package.card.task}, which cannot be scored: choose another."
+        )
     if job.report:
         check_report_folder(Path(job.report))
-    package = find_package(job.model, map(Path, job.model_folders), _TASK)
     tiles = yield from find_scored_tiles(Path(job.folder), job.mask_value, job.splits, job.part)
     yield Progress(0.0, f"Loading {package.card.name}")
     from .networks.segmenter import load_segmenter

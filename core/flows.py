@@ -22,6 +22,8 @@ UNEXPECTED = "UnexpectedError"
 FLOWS = {
     "SegmentRoads": "segment_roads",
     "VectorizeProbabilities": "vectorize_probabilities",
+    "DetectBuildings": "detect_buildings",
+    "AssessDamage": "assess_damage",
     "DescribeRaster": "describe_raster",
     "ScanTiles": "scan_tiles",
     "ExportTrainingTiles": "export_training_tiles",

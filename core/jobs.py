@@ -91,6 +91,115 @@ class VectorizeProbabilities:
 
 
 @dataclass(frozen=True)
+class DetectBuildings:
+    """Find the buildings of one raster: one polygon a building.
+
+    ``Result.outputs``: ``buildings``, ``probability`` (those that were asked for) and ``manifest``.
+    ``Result.values``: ``buildings`` (count), ``area_m2``, ``threshold``, ``model``, ``device``,
+    ``precision``.
+
+    Attributes: as in `SegmentRoads`, and:
+        min_area_m2: Smaller buildings are dropped.
+        regularize: Straighten outlines, with right angles where the building has them.
+        output_buildings: Path of the polygon layer (.gpkg); empty: not written.
+        output_probability: Path of the probability raster (.tif); empty: not written.
+    """
+
+    raster: str
+    model: str = ""
+    model_folders: tuple[str, ...] = ()
+    bands: tuple[int, ...] = ()
+    gsd_m: float | None = None
+    crs: str = ""
+    extent: tuple[float, float, float, float] | None = None
+    extent_crs: str = ""
+    aoi: str = ""
+    aoi_layer: str = ""
+    threshold: float | None = None
+    min_area_m2: float = 10.0
+    regularize: bool = True
+    output_buildings: str = ""
+    output_probability: str = ""
+    device: str = "auto"
+    resume: bool = True
+    cache: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class AssessDamage:
+    """Find out how badly each building is damaged, from an image after the event and perhaps one before.
+
+    ``Result.outputs``: ``buildings``, ``damage``, ``summary`` (those that were asked for) and ``manifest``.
+    ``Result.values``: ``counts`` (name of a level to the number of buildings), ``areas_m2``, ``levels``
+    (objects ``code``, ``name``, ``colour`` of the levels that the model tells apart), ``shift_m`` (east,
+    north: how far the pre image was moved to fit), ``footprint_shift_m``, ``model``, ``device``,
+    ``precision``, ``buildings``.
+
+    The fields of the building layer are those of `damage_fields.FIELDS`.
+
+    Attributes:
+        post: Raster from after the event; path as in `SegmentRoads`.
+        pre: Raster from before the event; empty: none.
+        footprints: Path of a polygon layer of known buildings; empty: detected on `pre`, else on `post`.
+        footprints_layer: Name of the layer inside `footprints`; empty: the first.
+        model: Name or path of a damage model; empty: the best fit.
+        model_folders: As in `SegmentRoads`.
+        bands: Of `post`, as in `SegmentRoads`.
+        pre_bands: Of `pre`.
+        gsd_m: Of `post`, as in `SegmentRoads`.
+        crs: Of `post`, as in `SegmentRoads`.
+        pre_crs: Of `pre`, likewise.
+        extent: As in `SegmentRoads`.
+        extent_crs: As in `SegmentRoads`.
+        aoi: As in `SegmentRoads`.
+        aoi_layer: As in `SegmentRoads`.
+        nudge_m: East and north in metres by which the analyst moves the footprints on the image.
+        align: Estimate and correct the shift between the images, and between footprints and image.
+        min_area_m2: Detected buildings smaller than this are dropped; known footprints never are.
+        output_buildings: Path of the building layer (.gpkg); empty: not written.
+        output_damage: Path of the raster of class probabilities (.tif); empty: not written.
+        output_summary: Path of a table of counts and areas by level (.csv); empty: not written.
+        post_date: When `post` was taken (ISO 8601); empty: from its metadata, if they tell.
+        pre_date: When `pre` was taken, likewise.
+        device: As in `SegmentRoads`.
+        resume: Continue an unfinished run of the same job.
+        cache: As in `SegmentRoads`.
+        source: As in `SegmentRoads`, of `post`.
+        pre_source: Likewise of `pre`.
+    """
+
+    post: str
+    pre: str = ""
+    footprints: str = ""
+    footprints_layer: str = ""
+    model: str = ""
+    model_folders: tuple[str, ...] = ()
+    bands: tuple[int, ...] = ()
+    pre_bands: tuple[int, ...] = ()
+    gsd_m: float | None = None
+    crs: str = ""
+    pre_crs: str = ""
+    extent: tuple[float, float, float, float] | None = None
+    extent_crs: str = ""
+    aoi: str = ""
+    aoi_layer: str = ""
+    nudge_m: tuple[float, float] = (0.0, 0.0)
+    align: bool = True
+    min_area_m2: float = 10.0
+    output_buildings: str = ""
+    output_damage: str = ""
+    output_summary: str = ""
+    post_date: str = ""
+    pre_date: str = ""
+    device: str = "auto"
+    resume: bool = True
+    cache: str = ""
+    source: str = ""
+    pre_source: str = ""
+
+
+@dataclass(frozen=True)
 class DescribeRaster:
     """Ask whether the worker's GDAL opens a raster, and how it understands it.
 
@@ -403,13 +512,20 @@ class GenerateScenes:
     The folder has ``images/``, ``masks/`` (roads), ``building_masks/`` and ``occlusion_masks/`` (what hides
     a road: 1 a car, 2 a tree, 3 a shadow), so that `TrainModel` and `EvaluateModel` take it.
 
+    With `damage` it is laid out as xBD instead: ``images/``, ``labels/`` and ``targets/`` of towns before and
+    after an event, each an event of its own. Beside them, ``scenes/<name>/`` holds each as ``pre.tif``,
+    ``post.tif`` and ``footprints.geojson``, georeferenced.
+
     Attributes:
         folder: Where; made if missing.
         count: Number of scenes.
         seed: Of the first scene's chance; equal seeds give equal scenes.
         size_px: Side of a scene.
-        gsd_m: Ground resolution in metres; none: each scene its own, 0.3 to 1 m.
+        gsd_m: Ground resolution in metres; none: each scene its own, 0.3 to 1 m (0.3 to 0.6 m with `damage`).
         style: Style of the towns; empty: each scene its own.
+        damage: Write towns before and after an event.
+        damage_share: Share of the buildings that are damaged, 0 to 1; none: each town its own, mostly low.
+        hazard: What happens to the towns: ``earthquake``, ``storm``, ``fire``; empty: each its own.
     """
 
     folder: str
@@ -418,11 +534,16 @@ class GenerateScenes:
     size_px: int = 512
     gsd_m: float | None = None
     style: str = ""
+    damage: bool = False
+    damage_share: float | None = None
+    hazard: str = ""
 
 
 Job = Union[
     SegmentRoads,
     VectorizeProbabilities,
+    DetectBuildings,
+    AssessDamage,
     DescribeRaster,
     ScanTiles,
     ExportTrainingTiles,
@@ -439,6 +560,8 @@ JOB_TYPES: dict[str, type[Any]] = {
     for cls in (
         SegmentRoads,
         VectorizeProbabilities,
+        DetectBuildings,
+        AssessDamage,
         DescribeRaster,
         ScanTiles,
         ExportTrainingTiles,

@@ -19,6 +19,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "probability": (".tif", ".tiff"),
     "polygons": (".gpkg",),
     "centrelines": (".gpkg",),
+    "buildings": (".gpkg",),
 }
 
 _CHUNK_BYTES = 16_000_000

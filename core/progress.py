@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .jobs import Progress
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,34 @@ class Stopwatch:
         """Such as ``40 s left``; empty while nothing can be said."""
         new = done - self.done_before
         return f"{in_words(self.seconds * (total - done) / new)} left" if new > 0 and done < total else ""
+
+
+def follow(
+    steps: Generator[float, None, _Found], span: Span, message: str
+) -> Generator[Progress, None, _Found]:
+    """Run what yields the share that is done, and tell it.
+
+    Returns:
+        What it returns.
+    """
+    try:
+        while True:
+            yield span.at(next(steps), message)
+    except StopIteration as end:
+        found: _Found = end.value
+        return found
+    finally:
+        steps.close()
+
+
+def finish(steps: Generator[object, None, _Found]) -> _Found:
+    """What a generator returns, whatever it tells on the way."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: _Found = end.value
+            return found
 
 
 def in_words(seconds: float) -> str:

@@ -1,23 +1,23 @@
-"""The steps that the runs which make road layers share: checking, tracing, putting files in their places."""
+"""The steps that the runs which make road layers share: settings, destinations, tracing."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .errors import JobError
 from .jobs import Progress, SegmentRoads, VectorizeProbabilities
-from .manifest import embed_in_geopackage, now, write_manifest
-from .outputs import Output, commit
 from .progress import Span
+from .raster_steps import (
+    begin_of_uncertain,
+    check_not_negative,
+    check_threshold,
+    follow_windows,
+    name_destinations,
+)
 from .runs import WorkFolder
-
-if TYPE_CHECKING:
-    from .vector.road_layers import BlockProgress, RoadSummary
 
 RoadJob = SegmentRoads | VectorizeProbabilities
 
@@ -46,7 +46,7 @@ class VectorSettings:
     @property
     def uncertain_from(self) -> float:
         """Probability at which the uncertain band begins; it ends at the threshold."""
-        return min(0.2, self.threshold / 2.0)
+        return begin_of_uncertain(self.threshold)
 
 
 def check_parameters(job: RoadJob) -> None:
@@ -55,15 +55,10 @@ def check_parameters(job: RoadJob) -> None:
     Raises:
         JobError: One is out of its range.
     """
-    if job.threshold is not None and not 0.0 < job.threshold < 1.0:
-        raise JobError(f"A threshold of {job.threshold} makes no sense: give a probability between 0 and 1.")
-    for name, value in (
-        ("smallest area", job.min_area_m2),
-        ("tolerance of simplification", job.simplify_m),
-        ("block size", job.block_m),
-    ):
-        if not (math.isfinite(value) and value >= 0.0):
-            raise JobError(f"A {name} of {value} makes no sense: give 0 or more.")
+    check_threshold(job.threshold)
+    check_not_negative(
+        smallest_area=job.min_area_m2, tolerance_of_simplification=job.simplify_m, block_size=job.block_m
+    )
 
 
 def choose_settings(job: RoadJob, threshold: float, threshold_low: float | None) -> VectorSettings:
@@ -82,24 +77,12 @@ def destinations_of(job: RoadJob) -> dict[str, Path]:
     Raises:
         JobError: None is wanted.
     """
-    stated = {
+    outputs = {
         "probability": job.output_probability if isinstance(job, SegmentRoads) else "",
         "polygons": job.output_polygons,
         "centrelines": job.output_centrelines,
     }
-    wanted = {name: Path(path) for name, path in stated.items() if path}
-    if not wanted:
-        raise JobError("The run would write nothing: name at least one output.")
-    first = next(iter(wanted.values()))
-    stem = first.stem
-    for ending in _ENDINGS:
-        stem = stem.removesuffix(ending)
-    return {**wanted, "manifest": first.with_name(f"{stem}_roads.manifest.json")}
-
-
-def has_layers(destinations: Mapping[str, Path]) -> bool:
-    """Whether vector layers are wanted."""
-    return any(name in destinations for name in _LAYERS)
+    return name_destinations(outputs, _ENDINGS, "roads")
 
 
 def trace_roads(
@@ -140,49 +123,6 @@ def trace_roads(
         centrelines=made.get("centrelines"),
         attributes=attributes,
     )
-    summary = dataclasses.asdict((yield from _tell(blocks, span)))
+    summary = dataclasses.asdict((yield from follow_windows(blocks, span, "Tracing roads")))
     work.mark("vectors", parameters, summary)
     return summary
-
-
-def put_in_place(
-    work: WorkFolder, manifest: dict[str, Any], destinations: Mapping[str, Path], span: Span
-) -> Generator[Progress, None, dict[str, str]]:
-    """Complete the manifest, write it beside and into the outputs, and move all of them to their places.
-
-    Args:
-        work: Holds the finished outputs under their names.
-        manifest: Gets the time of its end.
-        destinations: Of the run.
-        span: Of this step.
-
-    Returns:
-        Name of each output to its path.
-    """
-    message = "Putting the files in their places"
-    yield span.at(0.0, message)
-    paths = {name: str(path) for name, path in destinations.items()}
-    manifest |= {"finished": now(), "outputs": paths}
-    made = {name: work.path / f"{name}{path.suffix.lower()}" for name, path in destinations.items()}
-    for name in _LAYERS:
-        if name in made:
-            embed_in_geopackage(made[name], manifest)
-    write_manifest(made["manifest"], manifest)
-    for share in commit([Output(made[name], path) for name, path in destinations.items()], work.key):
-        yield span.at(share, message)
-    return paths
-
-
-def _tell(
-    blocks: Generator[BlockProgress, None, RoadSummary], span: Span
-) -> Generator[Progress, None, RoadSummary]:
-    try:
-        while True:
-            block = next(blocks)
-            share = block.done / max(1, block.total)
-            yield span.at(share, f"Tracing roads: part {block.done} of {block.total}")
-    except StopIteration as end:
-        summary: RoadSummary = end.value
-        return summary
-    finally:
-        blocks.close()

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -16,21 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 
-from .cards import CARD_NAME, PACKAGE_SUFFIX, Card
-from .datasets.crops import CropSource, make_batch
+from .cards import Card
+from .datasets.crops import CropSource
 from .evaluation.calibration import Scaling, fit_scaling
 from .evaluation.figures import draw_triptych
 from .evaluation.pixel_scores import LEVELS, LevelCounts, choose_threshold
 from .jobs import Event, Figure, FinishEarly, Metric, Progress, Result, TrainModel, Warning
-from .networks.context import measure_margin
+from .networks.context import MARGIN_CROPS, MARGIN_STRIDES, measure_margin
 from .networks.devices import choose_device, choose_precision, describe_device
 from .networks.package import count_parameters, save_package
 from .networks.segmenter import Segmenter
 from .networks.unet import SegmentationNetwork, build_network
-from .outputs import check_destinations
-from .reports import REPORT_NAME, publish_report
+from .reports import publish_report
 from .runs import file_identity, open_work
 from .scoring import score_tiles
 from .training.diagnosis import (
@@ -43,7 +41,8 @@ from .training.diagnosis import (
 from .training.distributed import is_leader, join_processes, value_from_leader
 from .training.figures import draw_learning_curves
 from .training.mixing import MIXTURES, choose_mixture, mix_weights
-from .training.trainer import Trainer, TrainingStep
+from .training.trainer import Trainer
+from .training_history import History, check_output, figures_of, report_step, undisturbed
 from .training_report import FinalScores, TrainingFacts, report_training, score_finally
 from .training_steps import (
     Recipe,
@@ -60,12 +59,9 @@ from .training_steps import (
 )
 from .version import read_version
 
-_BEST_NAME = "best.safetensors"
 _HARD_TILES, _RICH_TILES = 2, 2  # of the validation tiles that are drawn after each round
 _CURVES_NAME = "learning-curves.png"
 _TELLING_TILES = 3
-_MARGIN_CROPS = 4
-_MARGIN_STRIDES = 24  # side of the crops that the context margin is measured on
 _RECORDED = (
     "task", "start_from", "scale_jitter", "accumulate", "schedule", "step_every", "step_unit", "loss",
     "positive_weight", "skeleton_weight", "sampler", "min_share", "augmentation", "synthetic_share",
@@ -89,8 +85,13 @@ def train_model(job: TrainModel) -> Iterator[Event]:
         OutputError: A checkpoint or the model cannot be written.
         DeviceError: The device is not there, or has too little memory.
     """
+    if job.task == "damage":
+        from .train_damage import train_damage
+
+        yield from train_damage(job)
+        return
     check_job(job)
-    _check_output(job)
+    check_output(job)
     with join_processes(choose_device(job.device).type):
         sets = yield from find_sets(job)
         check_class(job, sets)
@@ -103,11 +104,11 @@ def train_model(job: TrainModel) -> Iterator[Event]:
         with _open_folder(job, sets, network) as folder:
             sources, counts = yield from crop_sources(sets, job, card, recipe)
             trainer = make_trainer(network, sources, counts, card, job, recipe, folder)
-            run = _Run(job, sets, card, recipe, trainer, _History(folder))
+            run = _Run(job, sets, card, recipe, sources[0], trainer, History(folder))
             yield from _say(run, diagnose_plan(make_plan(job, sets, recipe)))
             yield from _train(run)
             if is_leader():
-                result = yield from _undisturbed(_finish(run, start))
+                result = yield from undisturbed(_finish(run, start))
             else:
                 result = Result()
     yield result  # at last: what asked for it may not come back, and the unfinished work is to be gone
@@ -121,42 +122,14 @@ class _Run:
     sets: Sequence[TileSet]
     card: Card
     recipe: Recipe
+    source: CropSource
     trainer: Trainer
-    history: _History
+    history: History
 
     @property
     def figures(self) -> Path:
         """Folder beside the model for pictures and the report."""
-        return _figures_of(self.job)
-
-
-def _figures_of(job: TrainModel) -> Path:
-    output = Path(job.output)
-    return output.with_name(f"{output.stem}-training")
-
-
-def _check_output(job: TrainModel) -> None:
-    """Find out before hours of training whether the model and its report can be written.
-
-    Raises:
-        OutputError: They cannot.
-    """
-    output = Path(job.output)
-    model = output if output.suffix == PACKAGE_SUFFIX else output / CARD_NAME
-    check_destinations({"model": model, "report": _figures_of(job) / REPORT_NAME})
-
-
-def _undisturbed(events: Generator[Event, None, Result]) -> Generator[Event, None, Result]:
-    """Finish whoever asks to finish early: there is nothing left to cut short."""
-    with contextlib.closing(events):
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            with contextlib.suppress(FinishEarly):
-                yield event
+        return figures_of(self.job)
 
 
 @contextlib.contextmanager
@@ -184,68 +157,6 @@ def _open_folder(job: TrainModel, sets: Sequence[TileSet], network: Segmentation
         work.discard()
 
 
-class _History:
-    """What a training did so far, kept beside its checkpoint so that a resumed one goes on with it.
-
-    Attributes:
-        steps: ``step``, ``loss``, ``bce``, ``learning_rate`` and ``class_share`` of every tenth step.
-        rounds: Scores of each round.
-        drawn: Stems of the validation tiles that are drawn, one list a data set.
-        findings: What the diagnosis said, by the name of the finding.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.steps: list[dict[str, float]] = []
-        self.rounds: list[dict[str, Any]] = []
-        self.drawn: list[list[str]] = []
-        self.findings: dict[str, str] = {}
-        if self._path.exists():
-            body = json.loads(self._path.read_text(encoding="utf-8"))
-            self.steps, self.rounds = body["steps"], body["rounds"]
-            self.drawn, self.findings = body["drawn"], body["findings"]
-
-    @property
-    def _path(self) -> Path:
-        return self._folder / "history.json"
-
-    @property
-    def best_file(self) -> Path:
-        """Weights of the best trained round."""
-        return self._folder / _BEST_NAME
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The round with the highest mean IoU over the sets, and the last of equals; not the start model."""
-        trained = [r for r in self.rounds if r["step"]]
-        return max(trained, key=lambda r: (r["iou"], r["step"]), default=None)
-
-    @property
-    def rounds_since_best(self) -> int:
-        """How many rounds did not better the best."""
-        return 0 if self.best is None else sum(r["step"] > self.best["step"] for r in self.rounds)
-
-    def has_round(self, step: int) -> bool:
-        """Whether the round that ends with a step has been scored."""
-        return any(r["step"] == step for r in self.rounds)
-
-    def forget_after(self, step: int) -> None:
-        """Drop the steps that lie after the checkpoint that the training goes on from."""
-        self.steps = [s for s in self.steps if s["step"] <= step]
-
-    def add_round(self, scores: dict[str, Any], network: SegmentationNetwork) -> None:
-        """Keep a round's scores, and its network if it is the best so far."""
-        self.rounds = [r for r in self.rounds if r["step"] != scores["step"]] + [scores]
-        if self.best is scores:
-            staged = self._folder / "best.tmp"
-            save_file({k: v.contiguous().cpu() for k, v in network.state_dict().items()}, staged)
-            staged.replace(self.best_file)
-        staged = self._folder / "history.tmp"
-        kept = ("steps", "rounds", "drawn", "findings")
-        staged.write_text(json.dumps({name: getattr(self, name) for name in kept}), encoding="utf-8")
-        staged.replace(self._path)
-
-
 def _say(run: _Run, findings: Sequence[Finding]) -> Iterator[Event]:
     """Each finding once in a training."""
     for finding in findings:
@@ -265,7 +176,8 @@ def _train(run: _Run) -> Generator[Event, None, None]:
         if is_due and (yield from _end_round(run)):
             return
         for news in trainer.run():
-            yield from _report(news, run, (time.monotonic() - start) / (news.step - first))
+            pace = (time.monotonic() - start) / (news.step - first)
+            yield from report_step(news, history, steps, pace, describe_device(trainer.device))
             if trainer.is_round_end and (yield from _end_round(run)):
                 return
     except FinishEarly:
@@ -274,29 +186,6 @@ def _train(run: _Run) -> Generator[Event, None, None]:
         yield Warning(f"Stopped at step {trainer.step} of {steps}; the best network so far is kept.")
         if history.best is None:
             yield from _validate(run)
-
-
-def _report(news: TrainingStep, run: _Run, seconds_a_step: float) -> Iterator[Event]:
-    steps = run.recipe.steps
-    if news.notice:
-        yield Warning(news.notice)
-    if news.step % 10 == 0 or news.step == steps:
-        values = {
-            "loss": news.loss,
-            "bce": news.bce,
-            "learning_rate": news.learning_rate,
-            "class_share": news.class_share,
-        }
-        run.history.steps.append({"step": news.step, **values})
-        where = {"memory_mb": news.memory_mb, "device": describe_device(run.trainer.device)}
-        yield Metric("training", {**values, **where}, news.step)
-    left = seconds_a_step * (steps - news.step)
-    message = f"Training: step {news.step} of {steps}, loss {news.loss:.3f}, {_duration(left)} left"
-    yield Progress(news.step / steps, message)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _end_round(run: _Run) -> Generator[Event, None, bool]:
@@ -416,7 +305,7 @@ def _finish(run: _Run, start: State | None) -> Generator[Event, None, Result]:
             "temperature": whole.temperature,
             "bias": whole.bias,
         },
-        margin_px=_measure_margin(network, run.trainer, summary["threshold"]),
+        margin_px=_measure_margin(network, run, summary["threshold"]),
     )
     device = run.trainer.device
     segmenter = Segmenter(copy.deepcopy(network), card, device, choose_precision(device))
@@ -505,7 +394,7 @@ def _finish_card(run: _Run, card: Card, final: FinalScores, share: float) -> Car
             "best_step": best["step"] if best else 0,
             "mixture": share,
             "parameters": count_parameters(run.trainer.network),
-            "sampled_road_share": round(run.trainer.sources[0].sampled_share, 4),
+            "sampled_road_share": round(run.source.sampled_share, 4),
             "rounds": run.history.rounds,
             "curve": run.history.steps[:: max(1, len(run.history.steps) // 100)],
         },
@@ -514,12 +403,10 @@ def _finish_card(run: _Run, card: Card, final: FinalScores, share: float) -> Car
     )
 
 
-def _measure_margin(network: SegmentationNetwork, trainer: Trainer, threshold: float) -> int:
+def _measure_margin(network: SegmentationNetwork, run: _Run, threshold: float) -> int:
     """The context margin of a network, on large crops of its training tiles at their true scale."""
-    source = trainer.sources[0]
-    side = _MARGIN_STRIDES * network.stride_px
+    source = run.source
+    side = MARGIN_STRIDES * network.stride_px
     settings = dataclasses.replace(source.settings, crop_px=side, scale_jitter=1.0)
     crops = CropSource(source.tiles, list(source.tile_weights), settings)
-    images, _ = make_batch([crops], [_MARGIN_CROPS], trainer.settings.seed, 0)
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (trainer.settings.mean, trainer.settings.std))
-    return measure_margin(network, (images - mean) / std, threshold)
+    return measure_margin(network, run.trainer.sample(crops, MARGIN_CROPS), threshold)

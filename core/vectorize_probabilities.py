@@ -7,12 +7,15 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from .errors import RasterError
 from .jobs import Event, Result, VectorizeProbabilities
 from .manifest import begin_manifest
 from .outputs import check_destinations
 from .progress import plan_spans
-from .road_steps import check_parameters, choose_settings, destinations_of, put_in_place, trace_roads
+from .raster_steps import put_in_place
+from .road_steps import check_parameters, choose_settings, destinations_of, trace_roads
 from .runs import file_identity, open_work
+from .segment_roads import CLASS_NAME
 from .version import read_version
 
 
@@ -31,6 +34,11 @@ def vectorize_probabilities(job: VectorizeProbabilities) -> Generator[Event, Non
     destinations = destinations_of(job)
     check_destinations(destinations, (job.probability,))
     tags = read_tags(Path(job.probability))
+    if tags.class_name != CLASS_NAME:
+        raise RasterError(
+            f"{job.probability} holds probabilities of the class {tags.class_name}, not of roads: choose a "
+            "probability raster that Segment Roads wrote."
+        )
     settings = choose_settings(job, tags.threshold, tags.threshold_low)
     spans = plan_spans({"trace": 0.97, "place": 0.03})
     identity = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from qgis.core import Qgis, QgsApplication, QgsProject, QgsRasterLayer
+from qgis.core import Qgis, QgsApplication, QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.gui import QgisInterface
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtGui import QIcon
@@ -15,10 +15,24 @@ from qgis.PyQt.QtWidgets import QAction, QDialog, QPushButton
 
 from ..core.cards import best_fit, list_packages
 from ..core.errors import ModelError, WorkerError
+from .algorithms.assess_damage import AssessDamage
+from .algorithms.export_damage import ExportDamage
 from .algorithms.segment_roads import TASK, SegmentRoads
+from .damage.buildings import is_damage_layer
+from .damage.suggestions import assess_damage_parameters
+from .damage.summary_panel import SummaryPanel
 from .ground_resolution import pixel_size_m
-from .icons import PLUGIN_ICON, SEGMENT_ROADS_ICON, TRAIN_MODEL_ICON
+from .icons import (
+    ASSESS_DAMAGE_ICON,
+    DAMAGE_SUMMARY_ICON,
+    EXPORT_DAMAGE_ICON,
+    MODELS_ICON,
+    PLUGIN_ICON,
+    SEGMENT_ROADS_ICON,
+    TRAIN_MODEL_ICON,
+)
 from .interpreter import InterpreterFinder
+from .models_dialog import ModelsDialog
 from .provider import PROVIDER_ID, AftermapProvider
 from .raster_input import image_band_count
 from .run_folder import file_name, run_folder
@@ -45,6 +59,7 @@ class AftermapPlugin:
         self._settings_page: SettingsPageFactory | None = None
         self._dialogs: set[QDialog] = set()  # they are not modal: a reference keeps each alive
         self._training: TrainingDialog | None = None
+        self._summary: SummaryPanel | None = None
 
     def initProcessing(self) -> None:  # noqa: N802  QGIS's name
         """Register the algorithms; this alone happens under ``qgis_process``."""
@@ -56,20 +71,55 @@ class AftermapPlugin:
     def initGui(self) -> None:  # noqa: N802  QGIS's name
         """Register the algorithms, and add button, menu and options."""
         self.initProcessing()
-        window = self._iface.mainWindow()
-        segment = QAction(QIcon(str(SEGMENT_ROADS_ICON)), tr("Segment Roads"), window)
-        segment.setObjectName("aftermapSegmentRoads")
-        segment.setToolTip(tr("Find the roads of the active raster layer"))
-        segment.triggered.connect(self.open_segment_roads)
-        train = QAction(QIcon(str(TRAIN_MODEL_ICON)), tr("Train a Model…"), window)
-        train.setObjectName("aftermapTrainModel")
-        train.setToolTip(tr("Train a road model on tiles of your own"))
-        train.triggered.connect(self.open_training)
-        settings = QAction(QIcon(str(PLUGIN_ICON)), tr("Settings…"), window)
-        settings.setObjectName("aftermapSettings")
-        settings.triggered.connect(self.open_settings)
-        self._actions = [segment, train, settings]
-        for action in (segment, train):
+        buttons = (
+            self._action(
+                "aftermapSegmentRoads",
+                SEGMENT_ROADS_ICON,
+                tr("Segment Roads"),
+                tr("Find the roads of the active raster layer"),
+                self.open_segment_roads,
+            ),
+            self._action(
+                "aftermapAssessDamage",
+                ASSESS_DAMAGE_ICON,
+                tr("Assess Damage"),
+                tr("Find out how badly each building is damaged in the active raster layer"),
+                self.open_assess_damage,
+            ),
+            self._action(
+                "aftermapDamageSummary",
+                DAMAGE_SUMMARY_ICON,
+                tr("Damage Summary and Review"),
+                tr("Count the buildings by damage, and review a sample of them"),
+                self.open_damage_summary,
+            ),
+            self._action(
+                "aftermapExportDamage",
+                EXPORT_DAMAGE_ICON,
+                tr("Export Damage…"),
+                tr("Write building damage as GeoPackage, Shapefile, GeoJSON and a table"),
+                self.open_export_damage,
+            ),
+            self._action(
+                "aftermapTrainModel",
+                TRAIN_MODEL_ICON,
+                tr("Train a Model…"),
+                tr("Train a road model on tiles of your own"),
+                self.open_training,
+            ),
+        )
+        menu_only = (
+            self._action(
+                "aftermapModels",
+                MODELS_ICON,
+                tr("Models…"),
+                tr("See which models there are, and add one"),
+                self.open_models,
+            ),
+            self._action("aftermapSettings", PLUGIN_ICON, tr("Settings…"), "", self.open_settings),
+        )
+        self._actions = [*buttons, *menu_only]
+        for action in buttons:
             self._iface.addToolBarIcon(action)
         for action in self._actions:
             self._iface.addPluginToRasterMenu(MENU, action)
@@ -85,6 +135,11 @@ class AftermapPlugin:
             self._training.shut_down()
             self._training.deleteLater()
             self._training = None
+        if self._summary is not None:
+            self._summary.close_down()
+            self._iface.removeDockWidget(self._summary)
+            self._summary.deleteLater()
+            self._summary = None
         if self._settings_page is not None:
             self._iface.unregisterOptionsWidgetFactory(self._settings_page)
             self._settings_page = None
@@ -105,34 +160,53 @@ class AftermapPlugin:
         layer = self._iface.activeLayer()
         if not isinstance(layer, QgsRasterLayer):
             self._say(tr("Select a raster layer first: Segment Roads finds the roads of the active layer."))
-            return
-        try:
-            self._workers.find_python()
-        except WorkerError as error:
-            self._offer_settings(str(error))
-            return
-        from processing import createAlgorithmDialog  # it needs the Processing plugin, which may load later
+        elif self._has_worker():
+            self._open_algorithm("segmentroads", segment_roads_parameters(layer, *_place(layer)))
 
-        project = QgsProject.instance()
-        folder = run_folder(Settings.load().run_folder, project, layer.name(), datetime.now())
-        dialog = createAlgorithmDialog(
-            f"{PROVIDER_ID}:segmentroads", segment_roads_parameters(layer, project, folder)
+    def open_assess_damage(self) -> None:
+        """Open the algorithm's dialog, filled in for the active raster layer as the image after."""
+        layer = self._iface.activeLayer()
+        if not isinstance(layer, QgsRasterLayer):
+            self._say(tr("Select the image from after the event first: it is the active layer."))
+        elif self._has_worker():
+            dialog = self._open_algorithm("assessdamage", assess_damage_parameters(layer, *_place(layer)))
+            dialog.algorithmFinished.connect(self._show_counts)
+
+    def open_export_damage(self) -> None:
+        """Open the algorithm's dialog, filled in for the active damage layer, or the only one."""
+        layer = self._damage_layer()
+        if layer is None:
+            self._say(tr("Select a layer of building damage first: Assess Damage makes one."))
+            return
+        _, folder = _place(layer)
+        self._open_algorithm(
+            "exportdamage", {ExportDamage.INPUT: layer.id(), ExportDamage.OUTPUT: str(folder)}
         )
-        self._dialogs.add(dialog)
-        dialog.destroyed.connect(partial(self._dialogs.discard, dialog))
+
+    def open_damage_summary(self) -> None:
+        """Show the panel with the counts of the active damage layer, or the only one."""
+        if self._summary is None:
+            self._summary = SummaryPanel(self._iface)
+            self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self._summary)
+        layer = self._damage_layer()
+        if layer is not None:
+            self._summary.show_layer(layer)
+        self._summary.show()
+        self._summary.raise_()
+
+    def open_models(self) -> None:
+        """Open the list of models."""
+        dialog = ModelsDialog(self._iface.mainWindow())
+        self._keep(dialog)
         dialog.show()
 
     def open_training(self) -> None:
         """Open the dialog in which models are trained: the same one again, perhaps while it trains."""
-        try:
-            self._workers.find_python()
-        except WorkerError as error:
-            self._offer_settings(str(error))
+        if not self._has_worker():
             return
         if self._training is None:
-            from .training.dialog import (
-                TrainingDialog,
-            )  # it needs the Processing plugin, which may load later
+            # It needs the Processing plugin, which may load later.
+            from .training.dialog import TrainingDialog
 
             self._training = TrainingDialog(self._iface, self._workers)
         self._training.reopen()
@@ -140,6 +214,51 @@ class AftermapPlugin:
     def open_settings(self) -> None:
         """Open the plugin's page of QGIS's options."""
         self._iface.showOptionsDialog(self._iface.mainWindow(), PAGE_NAME)
+
+    def _action(self, name: str, icon: Path, text: str, tip: str, slot: Callable[[], None]) -> QAction:
+        action = QAction(QIcon(str(icon)), text, self._iface.mainWindow())
+        action.setObjectName(name)
+        if tip:
+            action.setToolTip(tip)
+        action.triggered.connect(lambda _: slot())
+        return action
+
+    def _has_worker(self) -> bool:
+        """Whether there is a Python for the worker; where there is none, the user is told."""
+        try:
+            self._workers.find_python()
+        except WorkerError as error:
+            self._offer_settings(str(error))
+            return False
+        return True
+
+    def _open_algorithm(self, name: str, parameters: dict[str, Any]) -> QDialog:
+        from processing import createAlgorithmDialog  # it needs the Processing plugin, which may load later
+
+        dialog = createAlgorithmDialog(f"{PROVIDER_ID}:{name}", parameters)
+        self._keep(dialog)
+        dialog.show()
+        return dialog
+
+    def _keep(self, dialog: QDialog) -> None:
+        self._dialogs.add(dialog)
+        dialog.destroyed.connect(partial(self._dialogs.discard, dialog))
+
+    def _damage_layer(self) -> QgsVectorLayer | None:
+        """The active layer if it tells damage, else the only one of the project that does."""
+        active = self._iface.activeLayer()
+        if is_damage_layer(active):
+            return active
+        found = [layer for layer in QgsProject.instance().mapLayers().values() if is_damage_layer(layer)]
+        return found[0] if len(found) == 1 else None
+
+    def _show_counts(self, is_done: bool, results: dict[str, Any]) -> None:
+        """Show the counts of a run that has ended, if QGIS has loaded its layer."""
+        path = results.get(AssessDamage.OUTPUT_BUILDINGS) if is_done else ""
+        for layer in QgsProject.instance().mapLayers().values():
+            if path and layer.source().partition("|")[0] == path and is_damage_layer(layer):
+                self._iface.setActiveLayer(layer)
+                self.open_damage_summary()
 
     def _say(self, text: str) -> None:
         self._iface.messageBar().pushMessage("Aftermap", text, Qgis.MessageLevel.Info)
@@ -152,6 +271,12 @@ class AftermapPlugin:
         button.clicked.connect(self.open_settings)
         item.layout().addWidget(button)
         bar.pushWidget(item, Qgis.MessageLevel.Warning)
+
+
+def _place(layer: QgsMapLayer) -> tuple[QgsProject, Path]:
+    """The project, and the folder for the results of a layer."""
+    project = QgsProject.instance()
+    return project, run_folder(Settings.load().run_folder, project, layer.name(), datetime.now())
 
 
 def segment_roads_parameters(layer: QgsRasterLayer, project: QgsProject, folder: Path) -> dict[str, Any]:

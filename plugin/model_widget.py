@@ -21,15 +21,28 @@ class ModelField(QWidget):
 
     changed = pyqtSignal()
 
-    def __init__(self, first: Iterable[tuple[str, str]], parent: QWidget | None = None) -> None:
-        """List the models, after `first`: pairs of a text and the value that it stands for."""
+    def __init__(
+        self,
+        first: Iterable[tuple[str, str]],
+        parent: QWidget | None = None,
+        task: str = "",
+        head: str = "",
+    ) -> None:
+        """List models, after `first`: pairs of a text and the value that it stands for.
+
+        Args:
+            first: Entries before the models.
+            parent: As of any widget.
+            task: Only models of this task; empty: all.
+            head: Only models whose network has this output; empty: all.
+        """
         super().__init__(parent)
         self.list = QComboBox(self)
         self.list.setEditable(True)
         self.list.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         for text, value in first:
             self.list.addItem(text, value)
-        for package in list_packages(Settings.load().model_folders):
+        for package in list_packages(Settings.load().model_folders, task, head):
             self.list.addItem(package.card.name, package.card.name)
             self.list.setItemData(self.list.count() - 1, package.card.title, Qt.ItemDataRole.ToolTipRole)
         self.list.editTextChanged.connect(lambda _: self.changed.emit())
@@ -68,8 +81,9 @@ class ModelField(QWidget):
 class ModelWidgetWrapper(WidgetWrapper):
     """Works in the dialog, in batch processing and in the model designer, where it lists strings too."""
 
-    def createWidget(self) -> QWidget:  # noqa: D102, N802
-        field = ModelField(self.first())
+    def createWidget(self, task: str = "", head: str = "") -> QWidget:  # noqa: N802  QGIS's name
+        """The list; what limits it comes from the parameter's metadata."""
+        field = ModelField(self.first(), task=task, head=head)
         field.list.lineEdit().setPlaceholderText(tr("The best fit"))
         if self.dialogType == QgsProcessingGui.WidgetType.Modeler:
             strings = self.dialog.getAvailableValuesOfType(

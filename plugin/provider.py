@@ -6,7 +6,10 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from ..core.version import read_version
+from .algorithms.assess_damage import AssessDamage
+from .algorithms.detect_buildings import DetectBuildings
 from .algorithms.evaluate_model import EvaluateModel
+from .algorithms.export_damage import ExportDamage
 from .algorithms.export_training_tiles import ExportTrainingTiles
 from .algorithms.revectorize_roads import RevectorizeRoads
 from .algorithms.segment_roads import SegmentRoads
@@ -17,7 +20,15 @@ from .vector_output import FORMATS
 from .worker_client import WorkerPool
 
 PROVIDER_ID = "aftermap"
-ALGORITHMS = (SegmentRoads, RevectorizeRoads, ExportTrainingTiles, TrainModel, EvaluateModel)
+ALGORITHMS = (
+    SegmentRoads,
+    RevectorizeRoads,
+    DetectBuildings,
+    AssessDamage,
+    ExportTrainingTiles,
+    TrainModel,
+    EvaluateModel,
+)
 
 
 class AftermapProvider(QgsProcessingProvider):
@@ -44,6 +55,7 @@ class AftermapProvider(QgsProcessingProvider):
     def loadAlgorithms(self) -> None:  # noqa: D102, N802
         for algorithm in ALGORITHMS:
             self.addAlgorithm(algorithm(self._workers, self._styles))
+        self.addAlgorithm(ExportDamage())
 
     def supportsNonFileBasedOutput(self) -> bool:  # noqa: D102, N802
         return False

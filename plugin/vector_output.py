@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,24 @@ class VectorOutput:
             raise OutputError(
                 tr("{} cannot be written ({}): choose another folder.").format(destination, error)
             ) from error
+
+
+def finish_outputs(
+    outputs: Iterable[VectorOutput], manifest: Path, transforms: QgsCoordinateTransformContext
+) -> Path:
+    """Convert the vector results of a run, and keep its manifest where they go.
+
+    Returns:
+        Where the manifest is.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    for output in outputs:
+        output.finish(transforms)
+        if output.geopackage and manifest.parent == Path(output.geopackage).parent:
+            manifest = keep_file(manifest, Path(output.destination).parent)
+    return manifest
 
 
 def keep_file(path: Path, folder: Path) -> Path:

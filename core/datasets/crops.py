@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -45,6 +46,13 @@ class CropSettings:
     sampler: str = "weighted"
     fill: tuple[float, ...] = (0.485, 0.456, 0.406)
     augmentation: str = "structure"
+
+
+class Crops(Protocol):
+    """What batches are made of; `CropSource` is one."""
+
+    def crop(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Image float32 (bands, crop, crop) in 0 to 1, and labels uint8 (channels, crop, crop)."""
 
 
 class CropSource:
@@ -128,7 +136,7 @@ def weigh_tiles(
 
 
 def make_batch(
-    sources: Sequence[CropSource],
+    sources: Sequence[Crops],
     counts: Sequence[int],
     seed: int,
     step: int,
@@ -149,7 +157,7 @@ def make_batch(
         processes: How many there are.
 
     Returns:
-        Images float32 (n, bands, crop, crop) in 0 to 1, labels uint8 (n, 2, crop, crop).
+        Images float32 (n, bands, crop, crop) in 0 to 1, labels uint8 (n, channels, crop, crop).
     """
     rng = np.random.default_rng((seed, step))
     crops = [source.crop(rng) for source, count in zip(sources, counts, strict=True) for _ in range(count)]

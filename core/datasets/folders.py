@@ -67,7 +67,7 @@ def read_splits(path: Path, folder: Path, task: str) -> dict[str, list[str]]:
 
     Args:
         path: JSON: ``{folder name: {"train": [stem …], "validation": [stem …]}}``, or the same under the
-            task's name.
+            task's name. A name may have the folders above before it, as in ``xbd/santa_rosa``.
         folder: Its name is looked up.
         task: ``roads`` ….
 
@@ -81,7 +81,9 @@ def read_splits(path: Path, folder: Path, task: str) -> dict[str, list[str]]:
             f"The list of tiles {path} cannot be read ({error}): choose a JSON file."
         ) from error
     under_task = body.get(task, body) if isinstance(body, dict) else {}
-    lists = under_task.get(folder.resolve().name) if isinstance(under_task, dict) else None
+    known = under_task if isinstance(under_task, dict) else {}
+    names = [name for name in known if f"/{folder.resolve().as_posix()}".endswith(f"/{name}")]
+    lists = known[max(names, key=len)] if names else None
     if not isinstance(lists, dict) or not all(isinstance(stems, list) for stems in lists.values()):
         raise DatasetError(
             f"{path} does not name the folder {folder.resolve().name!r}: add its train and validation lists."

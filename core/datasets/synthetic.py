@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -22,9 +23,9 @@ from rasterio.windows import Window
 from .synthetic_blocks import furnish_block
 from .synthetic_canvas import Canvas
 from .synthetic_layout import Bounds, Layout
-from .synthetic_look import GRASS, SOIL, STYLES
+from .synthetic_look import GRASS, SOIL, STYLES, Look
 from .synthetic_noise import hash_lattice, value_noise
-from .synthetic_sensor import JPEG_BLOCK_PX, REACH_PX, draw_sensor
+from .synthetic_sensor import JPEG_BLOCK_PX, REACH_PX, Sensor, draw_sensor
 from .synthetic_shapes import Layer, Plan, Texture
 from .synthetic_streets import draw_ribbon, draw_roundabout, draw_street
 
@@ -111,12 +112,29 @@ class Town:
         drawn = str(rng.choice(list(STYLES)))
         self.seed, self.style, self.gsd_m = seed, style or drawn, gsd_m
         self._layout = Layout(seed, self.style, gsd_m)
-        ground = max(float(SOIL[self._layout.look.biome].mean()), self._layout.look.asphalt[1], 0.5)
-        self._sensor = draw_sensor(rng, ground)
+        self._sensor = draw_sensor(rng, self.brightness)
+        self._exposure = 0
         hemisphere = 32600 if rng.random() < 0.7 else 32700
         self.crs = f"EPSG:{hemisphere + int(rng.integers(1, 61))}"
         east, north = np.round([rng.uniform(3e5, 7e5), rng.uniform(1e6, 6e6)])
         self.transform = Affine(gsd_m, 0.0, float(east), 0.0, -gsd_m, float(north))
+
+    @property
+    def look(self) -> Look:
+        """Its colours and light."""
+        return self._layout.look
+
+    @property
+    def brightness(self) -> float:
+        """Of its brighter ground, 0 to 1."""
+        return max(float(SOIL[self.look.biome].mean()), self.look.asphalt[1], 0.5)
+
+    def photographed_again(self, look: Look, sensor: Sensor) -> Town:
+        """The same streets, buildings and trees in other light and colours, seen by another sensor."""
+        town = copy(self)
+        town._layout, town._sensor = self._layout.in_light(look), sensor
+        town._exposure = self._exposure + 1
+        return town
 
     def render(self, row: int, col: int, height: int, width: int) -> Scene:
         """Draw a window.
@@ -129,32 +147,24 @@ class Town:
             height: Rows.
             width: Columns.
         """
-        if min(height, width) < 1:
-            raise ValueError(f"A window of {width} x {height} pixels is not possible; give 1 or more.")
-        block = JPEG_BLOCK_PX
-        top, left = (row - REACH_PX) // block * block, (col - REACH_PX) // block * block
-        bottom = -(-(row + height + REACH_PX) // block) * block
-        right = -(-(col + width + REACH_PX) // block) * block
-        window = _Extent(top, left, bottom - top, right - left)
-        gsd_m = self.gsd_m
-        plan = self.plan((left * gsd_m, top * gsd_m, right * gsd_m, bottom * gsd_m))
-        surface, uncovered, covered = self._paint(window, plan)
-        building = self._footprints(window, plan)
-        road = _ROAD_LAYERS[uncovered] & ~building
-        shadow = self._shadows(window, plan)
+        window = window_around(row, col, height, width)
+        plan = self.plan(window.bounds(self.gsd_m))
+        painting = self.paint(window, plan)
+        building = self.footprints(window, plan)
+        road = _ROAD_LAYERS[painting.uncovered] & ~building
+        shadow = self.shadows(window, plan)
         occluded = np.zeros(road.shape, np.uint8)
         occluded[road & shadow] = Occluder.SHADOW
-        occluded[road & (covered == Layer.CAR)] = Occluder.CAR
-        occluded[road & (covered == Layer.CROWN)] = Occluder.TREE
-        lit = ~shadow | _RAISED_LAYERS[covered]
-        image = self._sensor.expose(surface, lit, top, left, self.seed * _NOISES + 16)
-        inside = np.s_[row - top : row - top + height, col - left : col - left + width]
+        occluded[road & (painting.covered == Layer.CAR)] = Occluder.CAR
+        occluded[road & (painting.covered == Layer.CROWN)] = Occluder.TREE
+        image = self.photograph(window, painting, shadow)
+        inside = window.part(row, col, height, width)
         return Scene(
             image=np.ascontiguousarray(image[inside]),
             road=np.ascontiguousarray(road[inside]),
             building=np.ascontiguousarray(building[inside]),
             occluded=np.ascontiguousarray(occluded[inside]),
-            gsd_m=gsd_m,
+            gsd_m=self.gsd_m,
             transform=self.transform @ Affine.translation(col, row),
             crs=self.crs,
         )
@@ -174,10 +184,8 @@ class Town:
                 draw_roundabout(layout, roundabout, plan)
         return plan
 
-    def _paint(
-        self, window: _Extent, plan: Plan
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Paint all layers: (colours, top layer before anything covers the roads, top layer in the end)."""
+    def paint(self, window: Extent, plan: Plan) -> Painting:
+        """Paint all layers of a plan."""
         canvas = window.canvas()
         colours = [GRASS[self._layout.look.biome][:1]]
         textures, layers = [np.array([int(Texture.GRASS)])], [np.array([int(Layer.GROUND)])]
@@ -204,9 +212,9 @@ class Town:
         self._roughen(surface, np.concatenate(textures)[labels], window)
         _furrow(surface, np.concatenate(stripes).astype(np.float32), labels, window, self.gsd_m)
         layer_of = np.concatenate(layers).astype(np.uint8)
-        return surface, layer_of[uncovered], layer_of[labels]
+        return Painting(surface, layer_of[uncovered], layer_of[labels])
 
-    def _roughen(self, surface: NDArray[np.float32], texture: NDArray[np.intp], window: _Extent) -> None:
+    def _roughen(self, surface: NDArray[np.float32], texture: NDArray[np.intp], window: Extent) -> None:
         """Vary the brightness of surfaces, and their tint between yellow and green, in place."""
         table = np.array([_ROUGHNESS[kind] for kind in Texture], np.float32)
         seed, size = self.seed * _NOISES, (window.row, window.col, window.height, window.width)
@@ -219,7 +227,13 @@ class Town:
         surface[..., 0] *= 1 + tint
         surface[..., 2] *= 1 - tint
 
-    def _shadows(self, window: _Extent, plan: Plan) -> NDArray[np.bool_]:
+    def photograph(self, window: Extent, painting: Painting, shadow: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Expose a painting, which is overwritten: uint8 (h, w, 3)."""
+        lit = ~shadow | _RAISED_LAYERS[painting.covered]
+        seed = self.seed * _NOISES + 16 + 8 * self._exposure
+        return self._sensor.expose(painting.surface, lit, window.row, window.col, seed)
+
+    def shadows(self, window: Extent, plan: Plan) -> NDArray[np.bool_]:
         """Where the sun does not reach the ground: footprints and crowns, swept along the shadow."""
         canvas = window.canvas()
         sun = self._layout.look.sun
@@ -238,7 +252,8 @@ class Town:
                 canvas.paint_discs(discs, np.ones(len(discs), np.int32))
         return canvas.labels > 0
 
-    def _footprints(self, window: _Extent, plan: Plan) -> NDArray[np.bool_]:
+    def footprints(self, window: Extent, plan: Plan) -> NDArray[np.bool_]:
+        """Which pixels lie in a building: bool (h, w)."""
         canvas = window.canvas()
         if plan.buildings:
             canvas.paint_mask(np.concatenate([part.footprints for part in plan.buildings]) / self.gsd_m)
@@ -305,15 +320,26 @@ def write_town(
 
 
 @dataclass(frozen=True)
-class _Extent:
-    """A window of the town's pixel grid."""
+class Extent:
+    """A window of a town's pixel grid."""
 
     row: int
     col: int
     height: int
     width: int
 
+    def bounds(self, gsd_m: float) -> Bounds:
+        """Left, top, right, bottom in metres, y to the south."""
+        right, bottom = self.col + self.width, self.row + self.height
+        return self.col * gsd_m, self.row * gsd_m, right * gsd_m, bottom * gsd_m
+
+    def part(self, row: int, col: int, height: int, width: int) -> tuple[slice, slice]:
+        """The index of a window inside it."""
+        top, left = row - self.row, col - self.col
+        return np.s_[top : top + height, left : left + width]
+
     def canvas(self) -> Canvas:
+        """An empty canvas of it."""
         return Canvas(self.row, self.col, self.height, self.width)
 
     def axes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -321,11 +347,41 @@ class _Extent:
         return np.arange(self.row, self.row + self.height), np.arange(self.col, self.col + self.width)
 
 
+@dataclass(frozen=True)
+class Painting:
+    """A window of a town before light and sensor.
+
+    Attributes:
+        surface: float32 (h, w, 3) colours, 0 to 1.
+        uncovered: uint8 (h, w), the top `Layer` before anything covers the roads.
+        covered: uint8 (h, w), the top `Layer` in the end.
+    """
+
+    surface: NDArray[np.float32]
+    uncovered: NDArray[np.uint8]
+    covered: NDArray[np.uint8]
+
+
+def window_around(row: int, col: int, height: int, width: int) -> Extent:
+    """What must be drawn so that a window comes out true: blur and compression reach into it.
+
+    Raises:
+        ValueError: The window is empty.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"A window of {width} x {height} pixels is not possible; give 1 or more.")
+    block = JPEG_BLOCK_PX
+    top, left = (row - REACH_PX) // block * block, (col - REACH_PX) // block * block
+    bottom = -(-(row + height + REACH_PX) // block) * block
+    right = -(-(col + width + REACH_PX) // block) * block
+    return Extent(top, left, bottom - top, right - left)
+
+
 def _furrow(
     surface: NDArray[np.float32],
     stripes: NDArray[np.float32],
     labels: NDArray[np.int32],
-    window: _Extent,
+    window: Extent,
     gsd_m: float,
 ) -> None:
     """Draw the furrows of fields in place; `stripes` (n, 3) holds amplitude, angle, wavelength of labels."""
@@ -375,4 +431,5 @@ _ROUGHNESS: dict[Texture, tuple[float, float, float, float, float]] = {
     Texture.CANOPY: (0.16, 0.22, 0.08, 0.08, 0.03),
     Texture.WATER: (0.02, 0.04, 0.05, 0.12, 0.02),
     Texture.ROOF: (0.03, 0.04, 0.05, 0.0, 0.0),
+    Texture.RUBBLE: (0.22, 0.16, 0.07, 0.0, 0.02),
 }

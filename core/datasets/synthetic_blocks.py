@@ -13,6 +13,7 @@ from .synthetic_look import LEAVES, SHEETS, TILES, pick
 from .synthetic_shapes import (
     Buildings,
     Flags,
+    Ids,
     Layer,
     Obstacle,
     Plan,
@@ -145,9 +146,11 @@ class _Site:
         outline = fan(self.at(place), self.at(rim))
         self._plan.polygons(Layer.LAND, outline, np.clip(rgb, 0, 0.95), texture)
 
-    def paint(self, layer: Layer, corners: Points, rgb: Points, texture: Texture) -> None:
-        """Paint polygons (n, 4, 2) on the ground."""
-        self._plan.polygons(layer, corners, np.clip(rgb, 0, 0.95), texture)
+    def paint(
+        self, layer: Layer, corners: Points, rgb: Points, texture: Texture, ids: Ids | None = None
+    ) -> None:
+        """Paint polygons (n, 4, 2) on the ground, parts of the buildings `ids` (n,) if they are given."""
+        self._plan.polygons(layer, corners, np.clip(rgb, 0, 0.95), texture, ids=ids)
 
     def border(self) -> Points:
         """A closed polyline on the ground along its sides."""
@@ -195,8 +198,19 @@ class _Site:
         places = self.scatter(self.rng.poisson(self.area_m2 * per_m2))
         self.park(self.at(places), self.ways(places, int(self.rng.integers(2))))
 
-    def build(self, footprints: Points, heights: Points, pitched: bool) -> None:
-        """Put up buildings on footprints (n, 4, 2); where a road is in the way smaller, or not at all."""
+    def build(self, footprints: Points, heights: Points, pitched: bool, part_of: Ids | None = None) -> Ids:
+        """Put up buildings on footprints (n, 4, 2); where a road is in the way smaller, or not at all.
+
+        Args:
+            footprints: Where.
+            heights: (n,) m.
+            pitched: Whether the roofs are.
+            part_of: (n,) the buildings that they are wings of, 0 for none.
+
+        Returns:
+            (n,) the numbers of the buildings, 0 where nothing was built.
+        """
+        built = np.zeros(len(footprints), np.int64)
         middle = footprints.mean(1, keepdims=True)
         foot = footprints
         free: Flags = np.zeros(len(footprints), np.bool_)
@@ -208,10 +222,14 @@ class _Site:
         foot, heights = foot[free], heights[free]
         if len(foot):
             ids = self.rng.integers(1, 2**62, len(foot))
+            if part_of is not None:
+                ids = np.where(part_of[free] > 0, part_of[free], ids)
+            built[free] = ids
             self._plan.buildings.append(Buildings(foot, heights, ids))
-            (self._pitch if pitched else self._flatten)(foot)
+            (self._pitch if pitched else self._flatten)(foot, ids)
+        return built
 
-    def _pitch(self, foot: Points) -> None:
+    def _pitch(self, foot: Points, ids: Ids) -> None:
         """Gabled and hipped roofs: four faces, shaded by the sun, that meet at a ridge along the length."""
         rng, count = self.rng, len(foot)
         first, second = foot[:, 1] - foot[:, 0], foot[:, 3] - foot[:, 0]
@@ -237,9 +255,9 @@ class _Site:
             ((foot[:, 3], foot[:, 0], near, near), -way),
         ):
             lit = 1 + contrast * (normal @ self.look.to_sun)
-            self.paint(Layer.ROOF, np.stack(corners, 1), rgb * lit[:, None], Texture.ROOF)
+            self.paint(Layer.ROOF, np.stack(corners, 1), rgb * lit[:, None], Texture.ROOF, ids)
 
-    def _flatten(self, foot: Points) -> None:
+    def _flatten(self, foot: Points, ids: Ids) -> None:
         """Flat roofs in the greys of the streets, with a parapet and what stands on them."""
         rng, count = self.rng, len(foot)
         greys = rng.uniform(*self.look.asphalt, (min(count, 6), 1)) * self.look.tint
@@ -248,11 +266,11 @@ class _Site:
         rgb = np.where(rng.random((count, 1)) < 0.2, light, rgb)
         sheets = SHEETS[rng.integers(0, len(SHEETS), count)]
         rgb = np.where(rng.random((count, 1)) < 0.07, sheets, rgb)
-        self.paint(Layer.ROOF, foot, rgb * rng.uniform(0.8, 1.25), Texture.ROOF)
+        self.paint(Layer.ROOF, foot, rgb * rng.uniform(0.8, 1.25), Texture.ROOF, ids)
         middle = foot.mean(1, keepdims=True)
         reach = np.hypot(*(foot[:, 0] - middle[:, 0]).T)
         rim = np.clip(1 - 0.6 / reach, 0.1, 1)[:, None, None]
-        self.paint(Layer.ROOF, middle + (foot - middle) * rim, rgb, Texture.ROOF)
+        self.paint(Layer.ROOF, middle + (foot - middle) * rim, rgb, Texture.ROOF, ids)
         owner = np.repeat(np.arange(count), rng.integers(0, 4, count))
         along, across = foot[:, 1] - foot[:, 0], foot[:, 3] - foot[:, 0]
         share = rng.uniform(-0.36, 0.36, (len(owner), 2))
@@ -263,8 +281,9 @@ class _Site:
         ways = along[owner] / length[:, None]
         shade = rng.choice([0.55, 0.8, 1.2, 1.35], (len(owner), 1))
         dark = boxes(spots + self.look.sun * 0.6, ways, size * 1.05, size * 0.85)
-        self.paint(Layer.ROOF_DETAIL, dark, rgb[owner] * 0.6, Texture.ROOF)
-        self.paint(Layer.ROOF_DETAIL, boxes(spots, ways, size, size * 0.8), rgb[owner] * shade, Texture.ROOF)
+        self.paint(Layer.ROOF_DETAIL, dark, rgb[owner] * 0.6, Texture.ROOF, ids[owner])
+        lids = boxes(spots, ways, size, size * 0.8)
+        self.paint(Layer.ROOF_DETAIL, lids, rgb[owner] * shade, Texture.ROOF, ids[owner])
 
     def lots(self, width_m: float) -> tuple[Points, Points, float, float]:
         """Lots in two rows: (u of the middle (n,), row 0 or 1 (n,), width in m, depth in m)."""
@@ -300,11 +319,11 @@ def _houses(site: _Site) -> None:
     places = np.stack([along, site.behind(row, setback + deep / 2)], 1)
     spots, ways = site.at(places), site.ways(places, 0)
     pitched = bool(rng.random() < (0.25 if site.look.biome == "desert" else 0.85))
-    site.build(boxes(spots, ways, wide, deep), rng.uniform(4, 8, count), pitched)
+    houses = site.build(boxes(spots, ways, wide, deep), rng.uniform(4, 8, count), pitched)
     wing = rng.random(count) < 0.4
     shift = ways * (wide * 0.25)[:, None] + aside(ways) * ((1 - 2 * row) * deep * 0.4)[:, None]
     wings = boxes(spots + shift, aside(ways), deep * 0.8, wide * 0.45)[wing]
-    site.build(wings, np.full(len(wings), 4.0), pitched)
+    site.build(wings, np.full(len(wings), 4.0), pitched, part_of=houses[wing])
     if depth > 14:
         drive = rng.random(count) < 0.6
         gates = np.stack([along + wide * 0.32, site.behind(row, setback / 2)], 1)[drive]
@@ -539,11 +558,13 @@ def _compounds(site: _Site) -> None:
     places = np.stack([along, (v0 + v1) / 2], 1)
     spots, ways = site.at(places), site.ways(places, 0)
     length, width = rng.uniform(0.5, 0.82, count) * lot, rng.uniform(0.45, 0.75, count) * depth
-    site.build(boxes(spots, ways, length, width), rng.uniform(4, 10, count), bool(rng.random() < 0.15))
+    houses = site.build(
+        boxes(spots, ways, length, width), rng.uniform(4, 10, count), bool(rng.random() < 0.15)
+    )
     wing = rng.random(count) < 0.5
     shift = aside(ways) * (width * 0.3)[:, None] + ways * (length * 0.2)[:, None]
     wings = boxes(spots + shift, ways, length * 0.5, width * 0.6)[wing]
-    site.build(wings, np.full(len(wings), 7.0), False)
+    site.build(wings, np.full(len(wings), 7.0), False, part_of=houses[wing])
     site.plant(spots[rng.random(count) < 0.4] + rng.uniform(-8, 8, 2), (1, 2.6))
 
 

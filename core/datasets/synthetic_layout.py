@@ -8,13 +8,14 @@ random numbers of its own: whatever part of the town is asked for, its streets a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
 from numpy.random import Generator
 
-from .synthetic_look import STYLES, draw_look
+from .synthetic_look import STYLES, Look, draw_look
 from .synthetic_shapes import Layer, Obstacle, Points
 
 Bounds = tuple[float, float, float, float]
@@ -152,6 +153,12 @@ class Layout:
                     amplitudes.append((amplitude / 2, 0) if axis == 0 else (0, amplitude / 2))
         self._numbers, self._amplitudes = np.array(numbers).T, np.array(amplitudes)
         self._phases = rng.uniform(0, 2 * np.pi, len(numbers))
+
+    def in_light(self, look: Look) -> Layout:
+        """The same plan in other colours and light."""
+        layout = copy(self)
+        layout.look = look
+        return layout
 
     def ground(self, plan: Points) -> Points:
         """Bend plan coordinates (…, 2) to metres on the ground, x to the east and y to the south."""

@@ -39,6 +39,30 @@ def hash_lattice(seed: int, rows: NDArray[np.int64], cols: NDArray[np.int64]) ->
     return bits.astype(np.float32) * np.float32(2.0**-31) - np.float32(1.0)
 
 
+def hash_numbers(seed: int, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give every number a uniform random value: the same chance for the same thing, wherever it is met.
+
+    Args:
+        seed: Which chance; other seeds are independent.
+        numbers: Any shape.
+
+    Returns:
+        float64 of that shape in [0, 1).
+    """
+    # SplitMix64's finaliser (public domain, S. Vigna); uint64 wraps by design.
+    bits = numbers.astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def hash_places(seed: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give every place (n, 2), in metres, a uniform random value in [0, 1), as `hash_numbers` does."""
+    grid = np.round(points * 64).astype(np.int64)
+    return hash_numbers(seed, grid[:, 0] * 0x1F123BB5 + grid[:, 1])
+
+
 def value_noise(seed: int, row: int, col: int, height: int, width: int, wavelength_px: float) -> Floats:
     """Smooth noise: random values on a lattice, interpolated with a cubic ease.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ids = NDArray[np.int64]
 
 
 class Layer(IntEnum):
@@ -31,9 +32,10 @@ class Layer(IntEnum):
     PARKED = 9
     CAR = 10
     WALL = 11
-    ROOF = 12
-    ROOF_DETAIL = 13
-    CROWN = 14
+    RUBBLE = 12
+    ROOF = 13
+    ROOF_DETAIL = 14
+    CROWN = 15
 
 
 class Texture(IntEnum):
@@ -47,6 +49,7 @@ class Texture(IntEnum):
     CANOPY = 5
     WATER = 6
     ROOF = 7
+    RUBBLE = 8
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,14 @@ class Painted:
         rgb: (n, 3), 0 to 1.
         texture: How the surface's brightness varies.
         stripes: Furrows and the like: amplitude, angle in radians, wavelength in metres.
+        ids: (n,) int64, the building that each is a part of, as in `Buildings`; none: of no building.
     """
 
     outlines: Points
     rgb: Points
     texture: Texture
     stripes: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    ids: Ids | None = None
 
 
 @dataclass
@@ -86,7 +91,7 @@ class Buildings:
 
     footprints: Points
     heights: Points
-    ids: NDArray[np.int64]
+    ids: Ids
 
 
 @dataclass
@@ -110,11 +115,12 @@ class Plan:
         rgb: Points,
         texture: Texture,
         stripes: tuple[float, float, float] = (0.0, 0.0, 1.0),
+        ids: Ids | None = None,
     ) -> None:
-        """Add convex polygons (n, 4, 2); colours are (3,) or (n, 3)."""
+        """Add convex polygons (n, 4, 2); colours are (3,) or (n, 3), ids of buildings (n,)."""
         if len(corners):
             colours = np.broadcast_to(rgb, (len(corners), 3))
-            self.layers[layer].polygons.append(Painted(corners, colours, texture, stripes))
+            self.layers[layer].polygons.append(Painted(corners, colours, texture, stripes, ids))
 
     def discs(self, layer: Layer, discs: Points, rgb: Points, texture: Texture) -> None:
         """Add discs (n, 3); colours are (3,) or (n, 3)."""

@@ -22,7 +22,7 @@ from ..errors import ModelError
 from ..raster.grid import Grid
 from ..raster.probability import NODATA, encode_probabilities
 from ..raster.region import Region
-from ..raster.source import RasterSource
+from ..raster.source import TileSource
 from ..raster.tiling import Tile, TilePlan
 from .blending import Blender
 from .channel import Channel, ChannelClosedError
@@ -85,7 +85,7 @@ class _Map:
 
 
 def predict_raster(
-    source: RasterSource,
+    source: TileSource,
     grid: Grid,
     region: Region,
     plan: TilePlan,
@@ -201,7 +201,7 @@ class _Stage(Thread):
 
 
 def _read(
-    source: RasterSource,
+    source: TileSource,
     grid: Grid,
     region: Region,
     tiles: Iterable[Tile],
@@ -291,7 +291,7 @@ def _empty_rows(plan: TilePlan, lattice_row: int, buffer: NDArray[np.uint8]) -> 
 
 
 def _identity(
-    source: RasterSource,
+    source: TileSource,
     grid: Grid,
     region: Region,
     plan: TilePlan,
@@ -315,7 +315,7 @@ def _identity(
     }
 
 
-def _fingerprint(source: RasterSource) -> list[Any]:
+def _fingerprint(source: TileSource) -> list[Any]:
     """What changes when the raster is replaced, as far as that can be seen without reading it."""
     stated: list[Any] = [source.path, list(source.bands), source.width, source.height, source.dtype]
     path = Path(source.path)

@@ -7,6 +7,10 @@ from torch import Tensor
 
 from .unet import SegmentationNetwork
 
+MARGIN_STRIDES = 24
+"""Side, in strides, of crops that leave room to measure the margin on."""
+
+MARGIN_CROPS = 4
 _FLIPPED_SHARE = 0.001  # of the mask's pixels, what a tile's place may change (one in a thousand)
 
 

@@ -12,6 +12,8 @@ from .devices import choose_device, choose_precision, describe_device, fuse_batc
 from .package import load_network
 from .unet import SegmentationNetwork
 
+_BUILDING = "building"
+
 
 class Segmenter:
     """A network on its device, batch normalisation folded, in the precision that pays.
@@ -46,6 +48,7 @@ class Segmenter:
         self._temperature = float(card.calibration.get("temperature", 1.0))
         self._bias = float(card.calibration.get("bias", 0.0))
         self._exclusive = network.exclusive_heads
+        self._veto_power = float(card.calibration.get("veto_power", 0.0))
         self._mean = torch.tensor(card.radiometry["mean"], device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(card.radiometry["std"], device=device).view(1, -1, 1, 1)
         fused = fuse_batch_norm(network)
@@ -71,6 +74,8 @@ class Segmenter:
             found = torch.sigmoid(logits / self._temperature + self._bias)
             if self._exclusive is not None:
                 found[:, self._exclusive] = torch.softmax(logits[:, self._exclusive], dim=1)
+            if self._veto_power:  # what is a roof is no road
+                found[:, 0] *= (1 - found[:, self.heads.index(_BUILDING)]) ** self._veto_power
             probabilities: NDArray[np.float32] = found.contiguous().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise DeviceError(

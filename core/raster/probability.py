@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,18 @@ def decode_probabilities(a: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDA
     """Decode to float32 in 0 to 1 (0 where not valid) and bool valid, both of the shape of `a`."""
     valid = a != NODATA
     return np.where(valid, a, 0).astype(np.float32) / np.float32(LEVELS), valid
+
+
+def threshold_mask(values: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
+    """Where there is a probability of at least `threshold`: bool, an array of its own.
+
+    Args:
+        values: Encoded probabilities, of any shape.
+        threshold: 0 to 1; it is met by the codes of which at least half stands for probabilities from it on.
+    """
+    mask: NDArray[np.bool_] = values >= math.ceil(threshold * LEVELS - 1e-6)
+    mask &= values != NODATA
+    return mask
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -33,6 +33,35 @@ from .resampling import plan_taps, resample
 
 _REDUCED_LEVELS = 8  # by which a pure block of a JPEG may differ when it is decoded at less than its size
 _CHUNK_PX = 4_000_000  # source pixels that one read holds at most, where the grid is much coarser
+
+
+class TileSource(Protocol):
+    """What tiles are read from: a raster, or several as one."""
+
+    @property
+    def path(self) -> str:
+        """Of the raster."""
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of the bands that are read."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the raster."""
+
+    @property
+    def height(self) -> int:
+        """Rows of the raster."""
+
+    @property
+    def dtype(self) -> str:
+        """Type of its values."""
+
+    def read(
+        self, grid: Grid, row: int, col: int, height: int, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """A window: float32 (bands, height, width) in 0 to 1, and bool (height, width), where it is valid."""
 
 
 class RasterSource:

@@ -21,7 +21,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor
 
-from ..datasets.crops import CropSource, make_batch
+from ..datasets.crops import Crops, make_batch
 from ..datasets.folders import IGNORE
 from ..errors import DeviceError, JobError, OutputError
 from ..networks.unet import SegmentationNetwork
@@ -120,7 +120,7 @@ class Trainer:
     def __init__(
         self,
         network: SegmentationNetwork,
-        sources: Sequence[CropSource],
+        sources: Sequence[Crops],
         counts: Sequence[int],
         objective: Objective,
         settings: TrainerSettings,
@@ -178,6 +178,12 @@ class Trainer:
             finally:
                 for load in upcoming:
                     load.cancel()
+
+    def sample(self, source: Crops, count: int) -> Tensor:
+        """The first crops of a source, normalised as in training: float32 (count, bands, crop, crop)."""
+        images, _ = make_batch([source], [count], self.settings.seed, 0)
+        normalised: Tensor = (images - self._mean.cpu()) / self._std.cpu()
+        return normalised
 
     def try_rate(self, learning_rate: float) -> float:
         """Take the next step at a learning rate, whatever the schedule says; for the range test.

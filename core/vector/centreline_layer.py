@@ -88,7 +88,7 @@ class CentrelineLayer:
                 "width_m": 2 * half_width * self._settings.gsd_m,
                 "mean_prob": probability,
                 "bridged": bridged,
-                **constant_columns(len(geometries), self._origin),
+                **constant_columns(len(geometries), "road", self._origin),
             },
         )
         self.length_m += float(length_m.sum())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
-from .components import find_components
+from .components import fill_islands
 from .skeletons import (
     NOWHERE,
     Bools,
@@ -68,7 +68,7 @@ def find_centrelines(mask: Bools, probability: NDArray[np.float32], gsd_m: float
         probability: float32 (height, width), 0 to 1, for bridging gaps; 0 where unknown.
         gsd_m: Side of a pixel in metres.
     """
-    mask = _fill_islands(mask, ISLAND_M2 / gsd_m**2)
+    mask = fill_islands(mask, ISLAND_M2 / gsd_m**2)
     edge = _measure_edges(mask)
     if edge is None:
         return Network(trace_paths(np.zeros_like(mask)), np.zeros(0), np.zeros(0, bool))
@@ -87,15 +87,6 @@ def find_centrelines(mask: Bools, probability: NDArray[np.float32], gsd_m: float
         _half_widths(paths.rows[::_WIDTH_STEP], paths.cols[::_WIDTH_STEP], edge), _WIDTH_STEP
     )
     return Network(paths, np.where(is_bridged, np.nan, half_width[: len(paths.rows)]), is_bridged)
-
-
-def _fill_islands(mask: Bools, largest_px: float) -> Bools:
-    islands = find_components(~mask, diagonal=True)
-    if islands.count < 2:
-        return mask
-    filled = mask.copy()
-    np.put(filled, islands.pixels((islands.sizes_px() <= largest_px)[islands.label]), True)
-    return filled
 
 
 def _measure_edges(mask: Bools) -> KDTree | None:

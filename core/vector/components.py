@@ -106,3 +106,18 @@ def find_components(mask: Bools, *, diagonal: bool = False) -> Components:
     graph = csr_array((np.ones(len(above), np.int8), (above, below)), shape=(len(begins), len(begins)))
     count, label = connected_components(graph, directed=False)
     return Components((height, width), begins, ends, label.astype(np.int64), int(count))
+
+
+def fill_islands(mask: Bools, largest_px: float) -> Bools:
+    """Fill the holes of a mask, and bays at the array's border, of up to `largest_px` pixels.
+
+    Args:
+        mask: bool (height, width); not changed.
+        largest_px: Larger ones stay.
+    """
+    islands = find_components(~mask, diagonal=True)
+    if islands.count < 2:
+        return mask
+    filled = mask.copy()
+    np.put(filled, islands.pixels((islands.sizes_px() <= largest_px)[islands.label]), True)
+    return filled

@@ -22,15 +22,16 @@ Columns = Mapping[str, NDArray[np.generic]]
 
 ORIGIN_FIELDS = {"model": "object", "source": "object", "date": "object"}
 
-_ROAD_CLASS = "road"
 BYTES_A_WRITE = 8_000_000  # of geometries; polygons of whole blocks have thousands of vertices
 _VERSION = "1.2"  # what the GDAL of QGIS 3.22 reads without a warning
 _UNDEFINED_SRID = 99999
 
 
-def constant_columns(count: int, origin: Mapping[str, str]) -> dict[str, NDArray[np.object_]]:
-    """The columns that are the same on each of `count` roads: the class and the `ORIGIN_FIELDS`."""
-    values = {"class": _ROAD_CLASS, **{name: origin.get(name, "") for name in ORIGIN_FIELDS}}
+def constant_columns(
+    count: int, class_name: str, origin: Mapping[str, str]
+) -> dict[str, NDArray[np.object_]]:
+    """The columns that are the same on each of `count` features: the class and the `ORIGIN_FIELDS`."""
+    values = {"class": class_name, **{name: origin.get(name, "") for name in ORIGIN_FIELDS}}
     return {name: np.full(count, value, object) for name, value in values.items()}
 
 
@@ -75,7 +76,7 @@ class LayerWriter:
 
         Args:
             geometries: In the CRS of the layer, shape (n,).
-            columns: An array of shape (n,) for each field; NaN is written as NULL.
+            columns: An array of shape (n,) for each field; NaN and what is masked are written as NULL.
 
         Raises:
             OutputError: The file cannot be written.
@@ -107,9 +108,11 @@ class LayerWriter:
 
     def _flush(self) -> None:
         geometries = np.concatenate([np.zeros(0, object), *self._geometries])
-        columns = [
-            np.concatenate([np.zeros(0, dtype), *self._columns[name]]) for name, dtype in self._schema.items()
-        ]
+        columns, nulls = [], []
+        for name, dtype in self._schema.items():
+            parts = self._columns[name]
+            columns.append(np.concatenate([np.zeros(0, dtype), *map(np.ma.getdata, parts)]))
+            nulls.append(np.concatenate([np.zeros(0, bool), *map(_nulls, parts)]))
         options: dict[str, Any] = {}
         if not self._is_made:
             options["dataset_options"] = {"VERSION": _VERSION}
@@ -119,7 +122,7 @@ class LayerWriter:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "'crs' was not provided")  # a raster may have none
-                self._write(geometries, columns, options)
+                self._write(geometries, columns, nulls, options)
         except (DataSourceError, DataLayerError, FeatureError, FieldError, GeometryError, OSError) as error:
             raise self._failure(error) from error
         self._is_made = True
@@ -130,13 +133,17 @@ class LayerWriter:
             parts.clear()
 
     def _write(
-        self, geometries: NDArray[np.object_], columns: list[NDArray[np.generic]], options: Mapping[str, Any]
+        self,
+        geometries: NDArray[np.object_],
+        columns: list[NDArray[np.generic]],
+        nulls: list[NDArray[np.bool_]],
+        options: Mapping[str, Any],
     ) -> None:
         pyogrio.raw.write(
             self.path,
             geometry=geometries,
             field_data=columns,
-            field_mask=[np.isnan(column) if column.dtype.kind == "f" else None for column in columns],
+            field_mask=nulls,
             fields=list(self._schema),
             layer=self._layer,
             driver="GPKG",
@@ -161,3 +168,8 @@ class LayerWriter:
             f"{self.path} cannot be written ({reason}): check that its folder is there and writable, that "
             "the disk is not full and that the file is not open elsewhere."
         )
+
+
+def _nulls(column: NDArray[np.generic]) -> NDArray[np.bool_]:
+    masked: NDArray[np.bool_] = np.ma.getmaskarray(column)
+    return masked | np.isnan(np.ma.getdata(column)) if column.dtype.kind == "f" else masked

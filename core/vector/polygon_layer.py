@@ -17,7 +17,7 @@ from ..raster.probability import LEVELS
 from .components import Components
 from .ground import Ground
 from .layers import ORIGIN_FIELDS, LayerWriter, constant_columns
-from .polygons import Outlines, polygonize_mask
+from .polygons import Outlines, polygonize_mask, unite_polygons
 from .simplification import simplify_polygons
 from .views import Settings, View
 from .windows import Window
@@ -129,7 +129,7 @@ class PolygonLayer:
                 "area_m2": area_m2,
                 "mean_prob": joined.total / joined.pixels / LEVELS,
                 "min_prob": joined.least / LEVELS,
-                **constant_columns(len(polygons), self._origin),
+                **constant_columns(len(polygons), "road", self._origin),
             },
         )
         self.area_m2 += float(area_m2.sum())
@@ -177,17 +177,8 @@ def _join(batch: _Batch) -> _Pieces:
 
     least = np.full(len(first), LEVELS)
     np.minimum.at(least, group, pieces.least)
-    polygons = np.empty(len(first), object)
-    polygons[group] = pieces.polygons
-    order = np.argsort(group, kind="stable")
-    begins = np.searchsorted(group[order], np.arange(len(first) + 1))
-    for joined in np.flatnonzero(np.diff(begins) > 1):
-        members = order[begins[joined] : begins[joined + 1]]
-        # Seams leave vertices on straight edges; a normal polygon begins at a corner.
-        union = shapely.normalize(shapely.union_all(pieces.polygons[members]))
-        polygons[joined] = shapely.simplify(union, 0.0)
     return _Pieces(
-        polygons,
+        unite_polygons(pieces.polygons, group, len(first)),
         np.bincount(group, weights=pieces.pixels).astype(np.int64),
         np.bincount(group, weights=pieces.total).astype(np.float64),
         least,

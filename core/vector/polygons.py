@@ -91,3 +91,26 @@ def _find_vertices(components: Components) -> tuple[Ints, Ints, Bools, Ints]:
     rank = np.zeros(len(vertex), np.int64)
     rank[above], rank[above + 1] = is_lower, ~is_lower
     return vertex[turns], label[turns], begins[turns], rank[turns]
+
+
+def unite_polygons(polygons: NDArray[np.object_], group: Ints, count: int) -> NDArray[np.object_]:
+    """Unite the pieces of polygons that were cut along pixel edges.
+
+    Args:
+        polygons: The pieces, shape (n,).
+        group: Which polygon each belongs to, 0 to `count` - 1, shape (n,); none is without pieces.
+        count: Number of polygons.
+
+    Returns:
+        Polygons, shape (count,).
+    """
+    united = np.empty(count, object)
+    united[group] = polygons
+    order = np.argsort(group, kind="stable")
+    begins = np.searchsorted(group[order], np.arange(count + 1))
+    for joined in np.flatnonzero(np.diff(begins) > 1):
+        members = order[begins[joined] : begins[joined + 1]]
+        # Seams leave vertices on straight edges; a normal polygon begins at a corner.
+        union = shapely.normalize(shapely.union_all(polygons[members]))
+        united[joined] = shapely.simplify(union, 0.0)
+    return united

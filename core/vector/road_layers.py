@@ -16,17 +16,9 @@ from .centreline_layer import CentrelineLayer
 from .ground import Ground
 from .polygon_layer import PolygonLayer
 from .views import Settings, read_view
-from .windows import plan_windows
+from .windows import BlockProgress, plan_windows
 
 _SMALLEST_BLOCK_PX = 32
-
-
-@dataclass(frozen=True)
-class BlockProgress:
-    """How far the vectorising is: `done` of `total` windows; each is reported more than once."""
-
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)

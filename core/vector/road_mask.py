@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..raster.probability import LEVELS, NODATA
+from ..raster.probability import threshold_mask
 from .components import find_components
 
 
@@ -28,9 +26,9 @@ def road_mask(
     Returns:
         bool (height, width).
     """
-    mask = _values_from(values, threshold)
+    mask = threshold_mask(values, threshold)
     if threshold_low is not None and threshold_low < threshold and mask.any():
-        weak = _values_from(values, threshold_low)
+        weak = threshold_mask(values, threshold_low)
         components = find_components(weak, diagonal=True)
         holds_road = np.zeros(components.count, bool)
         # Whatever is over the threshold lies in one run of what is over the lower one.
@@ -43,15 +41,3 @@ def road_mask(
         is_dropped = (components.sizes_px() < min_area_px) & ~components.touch_border()
         np.put(mask, components.pixels(is_dropped[components.label]), False)
     return mask
-
-
-def _values_from(values: NDArray[np.uint8], threshold: float) -> NDArray[np.bool_]:
-    """Where there is a probability of at least `threshold`: bool, an array of its own."""
-    mask: NDArray[np.bool_] = values >= _encoded(threshold)
-    mask &= values != NODATA
-    return mask
-
-
-def _encoded(threshold: float) -> int:
-    """The least encoded value of which at least half stands for probabilities from `threshold` on."""
-    return math.ceil(threshold * LEVELS - 1e-6)

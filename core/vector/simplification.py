@@ -16,7 +16,12 @@ _ATTEMPTS = 4
 
 
 def simplify_polygons(
-    polygons: Polygons, tolerance_px: float, cut_px: int, bounds_px: tuple[int, int]
+    polygons: Polygons,
+    tolerance_px: float,
+    cut_px: int,
+    bounds_px: tuple[int, int],
+    *,
+    keeps_apart: bool = True,
 ) -> Polygons:
     """Simplify polygons that follow pixel edges; each stays valid, keeps its holes and overlaps no other.
 
@@ -32,6 +37,8 @@ def simplify_polygons(
         tolerance_px: How far an outline may move; 0 returns the polygons as they are.
         cut_px: Distance of the lines, counted from 0, at which vertices stay; 0: no lines.
         bounds_px: Width and height of the raster: its border is such a line too.
+        keeps_apart: Whether polygons that come to overlap count as damaged. Without, each is simplified
+            by itself, whatever else is given.
 
     Returns:
         Polygons, shape (n,).
@@ -44,10 +51,12 @@ def simplify_polygons(
     todo = np.arange(len(polygons))
     for attempt in range(_ATTEMPTS - 1):
         result[todo] = _simplified(polygons[todo], tolerance_px / 2**attempt, cut_px, bounds_px)
-        todo = _damaged(result, todo)
+        todo = _damaged(result, todo, keeps_apart)
         if len(todo) == 0:
             return result
     result[todo] = polygons[todo]
+    if not keeps_apart:
+        return result
     # Pixel edges can still cross a neighbour that was smoothed: then that one goes back as well.
     while len(todo := _overlapping(result)):
         result[todo] = polygons[todo]
@@ -56,8 +65,10 @@ def simplify_polygons(
     return result
 
 
-def _damaged(polygons: Polygons, changed: NDArray[np.int64]) -> NDArray[np.int64]:
-    invalid = changed[~shapely.is_valid(polygons[changed])]
+def _damaged(polygons: Polygons, changed: NDArray[np.int64], keeps_apart: bool) -> NDArray[np.int64]:
+    invalid: NDArray[np.int64] = changed[~shapely.is_valid(polygons[changed])]
+    if not keeps_apart:
+        return invalid
     sound = polygons.copy()
     sound[invalid] = None
     return np.union1d(invalid, _overlapping(sound))

@@ -34,6 +34,14 @@ class Window:
         return _lines(self.col, self.col + self.width, cut_px)
 
 
+@dataclass(frozen=True)
+class BlockProgress:
+    """How far the vectorising is: `done` of `total` windows; each may be reported more than once."""
+
+    done: int
+    total: int
+
+
 def plan_windows(height: int, width: int, block_px: int) -> list[tuple[Window, ...]]:
     """Split a raster into batches of windows; features that cross windows of one batch are joined.
 

@@ -12,6 +12,7 @@ from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingParameterDefinition,
 )
@@ -20,6 +21,7 @@ from ...core.errors import AftermapError, RasterError, WorkerError
 from ...core.jobs import DescribeRaster, Event, Failure, Figure, Job, Metric, Progress, Result, Warning
 from ..idle_thread import idle_thread
 from ..layers import LayerStyles
+from ..raster_input import crs_text
 from ..run_feedback import RunFeedback
 from ..worker_client import CANCELLED, WorkerPool
 
@@ -122,7 +124,7 @@ class JobAlgorithm(QgsProcessingAlgorithm):
         context: QgsProcessingContext,
         feedback: QgsProcessingFeedback,
     ) -> tuple[str, str]:
-        """File and layer name of a vector parameter, with the layer's selection and filter applied.
+        """File and layer name of a vector parameter, with the layer's selection, filter and CRS applied.
 
         Both are empty where the parameter is; call this in `prepareAlgorithm`.
 
@@ -133,10 +135,21 @@ class JobAlgorithm(QgsProcessingAlgorithm):
             return "", ""
         if self.parameterAsSource(parameters, name, context) is None:
             raise QgsProcessingException(self.invalidSourceError(parameters, name))
+        formats = [] if self._has_crs_of_its_own(parameters, name, context) else list(VECTOR_FORMATS)
         path, layer_name = self.parameterAsCompatibleSourceLayerPathAndLayerName(
-            parameters, name, context, list(VECTOR_FORMATS), VECTOR_FORMATS[0], feedback
+            parameters, name, context, formats, VECTOR_FORMATS[0], feedback
         )
         return str(Path(path).absolute()), layer_name
+
+    def _has_crs_of_its_own(
+        self, parameters: dict[str, Any], name: str, context: QgsProcessingContext
+    ) -> bool:
+        """Whether the user has given a vector layer a CRS that its file does not state."""
+        value = parameters[name]
+        if isinstance(value, QgsProcessingFeatureSourceDefinition):
+            value = value.source
+        layer = self.parameterAsVectorLayer({name: value}, name, context)
+        return layer is not None and layer.crs() != layer.dataProvider().crs()
 
     def worker_opens(self, question: DescribeRaster, feedback: QgsProcessingFeedback) -> bool:
         """Whether the worker's GDAL opens a raster."""
@@ -145,6 +158,18 @@ class JobAlgorithm(QgsProcessingAlgorithm):
         # A refusal of another kind (no ground resolution …) is for the run to explain.
         refusals = {event.kind for event in self.events_of(question, feedback) if isinstance(event, Failure)}
         return RasterError.__name__ not in refusals
+
+    def extent_values(
+        self, parameters: dict[str, Any], name: str, context: QgsProcessingContext
+    ) -> dict[str, Any]:
+        """The fields of a job that an extent fills in; none where it is empty."""
+        extent = self.parameterAsExtent(parameters, name, context)
+        if extent.isNull():
+            return {}
+        return {
+            "extent": (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()),
+            "extent_crs": crs_text(self.parameterAsExtentCrs(parameters, name, context)),
+        }
 
     def optional_number(
         self, parameters: dict[str, Any], name: str, context: QgsProcessingContext

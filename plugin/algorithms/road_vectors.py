@@ -23,7 +23,7 @@ from ...core.jobs import Result, SegmentRoads
 from ..layers import LayerLook, RoadLayer
 from ..raster_input import RasterInput
 from ..translation import tr
-from ..vector_output import VectorOutput, keep_file
+from ..vector_output import VectorOutput, finish_outputs
 from .base import JobAlgorithm, is_in_model
 
 
@@ -104,11 +104,8 @@ class RoadVectorAlgorithm(JobAlgorithm):
 
     def vector_values(self, parameters: dict[str, Any], context: QgsProcessingContext) -> dict[str, Any]:
         """The fields of a job that `add_vector_parameters` asks for."""
-        has_threshold = parameters.get(self.THRESHOLD) not in (None, "")
         return {
-            "threshold": self.parameterAsDouble(parameters, self.THRESHOLD, context)
-            if has_threshold
-            else None,
+            "threshold": self.optional_number(parameters, self.THRESHOLD, context),
             "min_area_m2": self.parameterAsDouble(parameters, self.MIN_AREA, context),
             "simplify_m": self.parameterAsDouble(parameters, self.SIMPLIFY, context),
         }
@@ -146,11 +143,7 @@ class RoadVectorAlgorithm(JobAlgorithm):
         Raises:
             OutputError: A file cannot be written.
         """
-        manifest = Path(result.outputs["manifest"])
-        for output in outputs:
-            output.finish(context.transformContext())
-            if output.geopackage and manifest.parent == Path(output.geopackage).parent:
-                manifest = keep_file(manifest, Path(output.destination).parent)
+        manifest = finish_outputs(outputs, Path(result.outputs["manifest"]), context.transformContext())
         feedback.pushInfo(_summary(result))
         return str(manifest)
 

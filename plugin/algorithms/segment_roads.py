@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
-    QgsProcessingParameterBand,
-    QgsProcessingParameterEnum,
-    QgsProcessingParameterExtent,
-    QgsProcessingParameterFeatureSource,
-    QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
-    QgsProcessingParameterRasterLayer,
-    QgsProcessingParameterString,
 )
 from qgis.PyQt.QtGui import QIcon
 
 from ...core import jobs
-from ...core.cards import find_package
+from ...core.cards import Package, find_package
 from ..icons import SEGMENT_ROADS_ICON
 from ..layers import RoadLayer
-from ..raster_input import RasterExport, RasterInput, crs_text
-from ..settings import Settings
 from ..translation import tr
-from .base import DEVICES, MODEL_WIDGET, advanced
+from .raster_run import RasterRunAlgorithm
 from .road_vectors import RoadVectorAlgorithm, scratch_folder
 
 TASK = "roads"
 
 
-class SegmentRoads(RoadVectorAlgorithm):
+class SegmentRoads(RasterRunAlgorithm, RoadVectorAlgorithm):
     """The algorithm ``aftermap:segmentroads``."""
 
-    INPUT = "INPUT"
-    MODEL = "MODEL"
-    BANDS = "BANDS"
-    GSD = "GSD"
-    EXTENT = "EXTENT"
-    AOI = "AOI"
-    DEVICE = "DEVICE"
     OUTPUT_PROBABILITY = "OUTPUT_PROBABILITY"
+    LISTED_MODELS: ClassVar[dict[str, str]] = {"task": TASK}
 
     def name(self) -> str:  # noqa: D102
         return "segmentroads"
@@ -63,47 +45,9 @@ class SegmentRoads(RoadVectorAlgorithm):
         return tr(HELP).replace("\n", " ")  # Processing would make a paragraph of each line
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: D102, N802
-        self.addParameter(QgsProcessingParameterRasterLayer(self.INPUT, tr("Image")))
-        model = QgsProcessingParameterString(self.MODEL, tr("Model"), "", optional=True)
-        model.setMetadata({"widget_wrapper": {"class": MODEL_WIDGET}})
-        self.addParameter(model)
-        self.addParameter(QgsProcessingParameterExtent(self.EXTENT, tr("Extent"), optional=True))
-        self.addParameter(
-            QgsProcessingParameterFeatureSource(
-                self.AOI, tr("Area of interest"), [QgsProcessing.SourceType.TypeVectorPolygon], optional=True
-            )
-        )
+        self.add_raster_parameters()
         self.add_vector_parameters()
-        self.addParameter(
-            advanced(
-                QgsProcessingParameterBand(
-                    self.BANDS,
-                    tr("Bands, in the model's order"),
-                    parentLayerParameterName=self.INPUT,
-                    optional=True,
-                    allowMultiple=True,
-                )
-            )
-        )
-        number = QgsProcessingParameterNumber
-        self.addParameter(
-            advanced(
-                number(
-                    self.GSD,
-                    tr("Size of a pixel on the ground (m; only without CRS)"),
-                    number.Type.Double,
-                    optional=True,
-                    minValue=0.001,
-                )
-            )
-        )
-        self.addParameter(
-            advanced(
-                QgsProcessingParameterEnum(
-                    self.DEVICE, tr("Device"), DEVICES, defaultValue=DEVICES[0], usesStaticStrings=True
-                )
-            )
-        )
+        self.add_run_parameters()
         self.addParameter(
             QgsProcessingParameterRasterDestination(
                 self.OUTPUT_PROBABILITY, tr("Road probability"), optional=True, createByDefault=True
@@ -111,19 +55,8 @@ class SegmentRoads(RoadVectorAlgorithm):
         )
         self.add_vector_destinations()
 
-    def prepareAlgorithm(  # noqa: D102, N802
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
-    ) -> bool:
-        layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
-        if layer is None or not layer.isValid():
-            raise QgsProcessingException(self.invalidRasterError(parameters, self.INPUT))
-        self._aoi = self.layer_file(parameters, self.AOI, context, feedback)
-        self._raster = RasterInput.of_layer(layer)
-        self._export = None
-        if not self._raster.is_plain:
-            extent = self.parameterAsExtent(parameters, self.EXTENT, context, layer.crs())
-            self._export = RasterExport.of_layer(layer, extent, context.transformContext())
-        return True
+    def find_model(self, job: jobs.SegmentRoads, bands: int) -> Package:  # noqa: D102
+        return find_package(job.model, map(Path, job.model_folders), TASK, bands, job.gsd_m)
 
     def execute(  # noqa: D102
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -132,28 +65,13 @@ class SegmentRoads(RoadVectorAlgorithm):
         with scratch_folder() as scratch:
             polygons, centrelines = self.vector_outputs(parameters, context, scratch)
             job = jobs.SegmentRoads(
-                raster=self._raster.path,
-                crs=self._raster.crs,
-                model=self._model(parameters, context),
-                model_folders=self._model_folders(),
-                bands=self._bands(parameters, context),
-                gsd_m=self.optional_number(parameters, self.GSD, context),
-                **self._extent(parameters, context),
-                aoi=self._aoi[0],
-                aoi_layer=self._aoi[1],
+                **self.run_values(parameters, context),
                 **self.vector_values(parameters, context),
                 output_probability=probability,
                 output_polygons=polygons.geopackage,
                 output_centrelines=centrelines.geopackage,
-                device=self.parameterAsEnumString(parameters, self.DEVICE, context) or DEVICES[0],
-                cache=Settings.load().cache,
             )
-            question = jobs.DescribeRaster(raster=job.raster, bands=job.bands, gsd_m=job.gsd_m, crs=job.crs)
-            if self._export is not None and not self.worker_opens(question, feedback):
-                exported = scratch / "exported.tif"
-                self._export.write(exported, self._model_gsd_m(job), feedback)
-                # An export is another file each time, which no later run could resume from.
-                job = replace(job, raster=str(exported), crs="", source=self._export.origin, resume=False)
+            job = self.with_readable_raster(job, scratch, feedback)
             result = None if feedback.isCanceled() else self.run_job(job, feedback)
             if result is None:
                 return {}
@@ -164,30 +82,6 @@ class SegmentRoads(RoadVectorAlgorithm):
             self.OUTPUT_CENTRELINES: (RoadLayer.CENTRELINES, centrelines.destination),
         }
         return self.results(result, manifest, layers, self._raster, context)
-
-    def _model_gsd_m(self, job: jobs.SegmentRoads) -> float:
-        """The ground resolution at which a layer without pixels of its own is fetched."""
-        folders = [Path(folder) for folder in job.model_folders]
-        bands = len(job.bands) or self._raster.band_count
-        return find_package(job.model, folders, TASK, bands, job.gsd_m).card.gsd_m
-
-    def _extent(self, parameters: dict[str, Any], context: QgsProcessingContext) -> dict[str, Any]:
-        extent = self.parameterAsExtent(parameters, self.EXTENT, context)
-        if extent.isNull():
-            return {}
-        return {
-            "extent": (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum()),
-            "extent_crs": crs_text(self.parameterAsExtentCrs(parameters, self.EXTENT, context)),
-        }
-
-    def _bands(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[int, ...]:
-        return tuple(self.parameterAsInts(parameters, self.BANDS, context))
-
-    def _model(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
-        return self.parameterAsString(parameters, self.MODEL, context).strip()
-
-    def _model_folders(self) -> tuple[str, ...]:
-        return tuple(str(folder) for folder in Settings.load().model_folders)
 
 
 HELP = """

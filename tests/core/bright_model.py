@@ -48,8 +48,8 @@ def save_bright_model(path: Path, **changes: Any) -> Path:
         network.down[0][1][0].weight[0, 0, 1, 1] = 1.0
         network.up[-1][0][0].weight[0, 2, 1, 1] = 1.0
         network.up[-1][1][0].weight[0, 0, 1, 1] = 1.0
-        network.head.weight[0, 0] = 20.0
-        network.head.bias[0] = -10.0
+        network.head.weight[:, 0] = 20.0
+        network.head.bias[:] = -10.0
     save_package(path, network.eval(), card)
     return path
 

@@ -45,6 +45,8 @@ def desktop(qgis_iface, qgis_processing):
     qgis_iface.removePluginRasterMenu = lambda menu, action: menus[menu].remove(action)
     qgis_iface.registerOptionsWidgetFactory = qgis_iface.option_pages.append
     qgis_iface.unregisterOptionsWidgetFactory = qgis_iface.option_pages.remove
+    qgis_iface.addDockWidget = window.addDockWidget
+    qgis_iface.removeDockWidget = window.removeDockWidget
     qgis_iface.messageBar = lambda: bar
     qgis_iface.browserModel = lambda: browser
     qgis_iface.layerTreeView = lambda: tree
@@ -76,11 +78,23 @@ def worker_python():
 
 @pytest.fixture(scope="session")
 def model(worker_python, tmp_path_factory):
-    """A model package whose network calls bright pixels road."""
+    """A model package whose network calls bright pixels road, and building."""
     path = tmp_path_factory.mktemp("models") / "bright.aftermap"
     script = Path(__file__).with_name("make_model.py")
     subprocess.run([str(worker_python), "-I", str(script), str(ROOT), str(path)], check=True, timeout=120)
     return path
+
+
+@pytest.fixture
+def damage_model(tmp_path):
+    """A damage model in the user's folder of models: its card alone."""
+    from aftermap.plugin.settings import Settings
+
+    from .damage_files import write_card
+
+    Settings(models=str(tmp_path / "models")).save()
+    yield write_card(tmp_path / "models", "made")
+    Settings().save()
 
 
 @pytest.fixture(scope="module")

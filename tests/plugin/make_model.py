@@ -1,4 +1,4 @@
-"""Writes a model package whose network calls bright pixels road; the worker's Python runs it.
+"""Writes a model package whose network calls bright pixels road and building; the worker's Python runs it.
 
 ``python -I make_model.py <checkout> <package>``
 """
@@ -22,7 +22,7 @@ from aftermap.core.networks.unet import build_network  # noqa: E402
 BRIGHT = 0.45
 STEEPNESS = 40.0
 
-architecture = {"name": "textbook_unet", "bands": 3, "heads": ["road"], "width": 2}
+architecture = {"name": "textbook_unet", "bands": 3, "heads": ["road", "building"], "width": 2}
 network = build_network(architecture).eval()
 with torch.no_grad():
     for module in network.modules():
@@ -35,8 +35,8 @@ with torch.no_grad():
     network.down[0][1][0].weight[0, 0, 1, 1] = 1
     network.up[-1][0][0].weight[0, 2, 1, 1] = 1
     network.up[-1][1][0].weight[0, 0, 1, 1] = 1
-    network.head.weight[0, 0] = STEEPNESS
-    network.head.bias[0] = -STEEPNESS * BRIGHT
+    network.head.weight[:, 0] = STEEPNESS
+    network.head.bias[:] = -STEEPNESS * BRIGHT
 
 card = Card(
     name="bright",

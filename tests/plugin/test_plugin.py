@@ -23,8 +23,8 @@ def test_unload_undoes_everything(desktop):
     before = (len(desktop.plugin_toolbar.actions()), set(registry().providers()))
     plugin = aftermap.classFactory(desktop)
     plugin.initGui()
-    assert len(desktop.plugin_toolbar.actions()) == before[0] + 2
-    assert len(desktop.raster_menus["Aftermap"]) == 3
+    assert len(desktop.plugin_toolbar.actions()) == before[0] + 5
+    assert len(desktop.raster_menus["Aftermap"]) == 7
     assert len(desktop.option_pages) == 1
     assert registry().providerById("aftermap") is not None
     plugin.unload()
@@ -48,7 +48,8 @@ def test_algorithms_are_there_without_an_interface(qgis_processing):
     try:
         names = {algorithm.id() for algorithm in registry().providerById("aftermap").algorithms()}
         assert names == {
-            *("aftermap:segmentroads", "aftermap:vectorizeprobabilities"),
+            *("aftermap:segmentroads", "aftermap:vectorizeprobabilities", "aftermap:detectbuildings"),
+            *("aftermap:assessdamage", "aftermap:exportdamage"),
             *("aftermap:trainmodel", "aftermap:evaluatemodel", "aftermap:exporttrainingtiles"),
         }
     finally:

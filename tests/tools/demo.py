@@ -1,4 +1,4 @@
-"""Run Segment Roads in a headless QGIS, and have QGIS draw what came out.
+"""Run Segment Roads and Assess Damage in a headless QGIS, and have QGIS draw what came out.
 
 Runs in QGIS's Python with the plugin's parent folder on its path.
 """
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from osgeo import gdal
@@ -25,6 +26,8 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QRectF, QSize, Qt
 from qgis.PyQt.QtGui import QColor, QFont, QImage, QPainter
 
+from aftermap.core.damage_fields import LEVELS
+from aftermap.plugin.damage.style import style_buildings
 from aftermap.plugin.layers import LayerLook, RoadLayer, style_layer
 
 PANEL_PX = 1100
@@ -32,8 +35,31 @@ CAPTION_PX = 46
 GAP_PX = 8
 
 
-def run_in_qgis(scene: Path, gsd_m: str, outputs: dict[str, Path]) -> None:
-    """Run the algorithm as a user of the command line would.
+WORKER = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "aftermap"
+
+
+def make_damaged_town(folder: Path, seed: int) -> dict[str, Path]:
+    """Generate a town before and after an earthquake; what is there already is kept.
+
+    Returns:
+        The files: ``pre`` and ``post`` (GeoTIFF), ``footprints`` (GeoJSON).
+
+    Raises:
+        SystemExit: The worker's command line failed; it has said why.
+    """
+    if not list(folder.glob("scenes/*/footprints.geojson")):
+        town = ["--count", "1", "--seed", str(seed), "--size", "1024", "--gsd", "0.5", "--style", "grid"]
+        event = ["--damage", "--damage-share", "0.25", "--hazard", "earthquake"]
+        command = [str(WORKER), "generate", str(folder), *town, *event]
+        print("$", *command, flush=True)
+        if subprocess.run(command, check=False).returncode:
+            sys.exit("No damaged town was generated: the command says why above.")
+    town = next(folder.glob("scenes/*/footprints.geojson")).parent
+    return {"pre": town / "pre.tif", "post": town / "post.tif", "footprints": town / "footprints.geojson"}
+
+
+def run_in_qgis(algorithm: str, parameters: dict[str, object], outputs: dict[str, Path]) -> None:
+    """Run an algorithm as a user of the command line would.
 
     Raises:
         SystemExit: It failed; QGIS has said why.
@@ -42,17 +68,15 @@ def run_in_qgis(scene: Path, gsd_m: str, outputs: dict[str, Path]) -> None:
     program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
     if program is None:
         sys.exit("There is no qgis_process here: install QGIS first.")
-    parameters = {"INPUT": scene, **outputs}
-    if gsd_m:
-        parameters["GSD"] = gsd_m
     for output in outputs.values():
         output.unlink(missing_ok=True)
-    command = [program, "run", "aftermap:segmentroads", *(f"--{k}={v}" for k, v in parameters.items())]
+    given = {**parameters, **outputs}
+    command = [program, "run", f"aftermap:{algorithm}", *(f"--{k}={v}" for k, v in given.items())]
     print("$", *command, flush=True)
     done = subprocess.run(command, check=False)
     missing = [path for path in outputs.values() if not path.is_file()]
     if done.returncode or missing:
-        sys.exit(f"Segment Roads did not run (exit status {done.returncode}): QGIS says why above.")
+        sys.exit(f"{algorithm} did not run (exit status {done.returncode}): QGIS says why above.")
 
 
 def open_layers(outputs: dict[str, Path], base: QgsRasterLayer) -> list[QgsMapLayer]:
@@ -95,14 +119,11 @@ def draw_map(layers: list[QgsMapLayer], extent: QgsRectangle) -> QImage:
     return job.renderedImage()
 
 
-def draw_picture(base: QgsRasterLayer, results: list[QgsMapLayer], summary: str) -> QImage:
-    """The scene bare and with its roads, side by side."""
-    panels = {
-        base.name(): draw_map([base], base.extent()),
-        summary: draw_map([*results, base], base.extent()),
-    }
-    size = panels[summary].size()
-    picture = QImage(2 * size.width() + GAP_PX, size.height() + CAPTION_PX, QImage.Format.Format_RGB32)
+def draw_picture(panels: dict[str, QImage]) -> QImage:
+    """Maps of one size side by side, under their captions."""
+    size = next(iter(panels.values())).size()
+    width = len(panels) * (size.width() + GAP_PX) - GAP_PX
+    picture = QImage(width, size.height() + CAPTION_PX, QImage.Format.Format_RGB32)
     picture.fill(QColor("white"))
     painter = QPainter(picture)
     font = QFont("DejaVu Sans")
@@ -117,8 +138,8 @@ def draw_picture(base: QgsRasterLayer, results: list[QgsMapLayer], summary: str)
     return picture
 
 
-def draw(scene: Path, outputs: dict[str, Path], picture: Path) -> str:
-    """Write the picture; every layer is gone on return, which QGIS's end asks for.
+def draw_roads(scene: Path, outputs: dict[str, Path], picture: Path) -> str:
+    """Write the picture of the roads; every layer is gone on return, which QGIS's end asks for.
 
     Returns:
         What was found, in a line.
@@ -129,7 +150,33 @@ def draw(scene: Path, outputs: dict[str, Path], picture: Path) -> str:
     layers = open_layers(outputs, base)
     centrelines, polygons, _ = layers
     summary = f"{polygons.featureCount()} road polygons, {centrelines.featureCount()} centrelines"
-    draw_picture(base, layers, summary).save(str(picture))
+    bare, found = draw_map([base], base.extent()), draw_map([*layers, base], base.extent())
+    draw_picture({base.name(): bare, summary: found}).save(str(picture))
+    return summary
+
+
+def draw_damage(town: dict[str, Path], buildings: Path, picture: Path) -> str:
+    """Write the picture of a town before, after, and with the damage of its buildings.
+
+    Returns:
+        What was found, in a line.
+    """
+    before, after = (QgsRasterLayer(str(town[name]), name) for name in ("pre", "post"))
+    layer = QgsVectorLayer(str(buildings), "damage")
+    for one in (before, after, layer):
+        if not one.isValid():
+            sys.exit(f"QGIS cannot open {one.source()}.")
+    codes = Counter(feature["damage"] for feature in layer.getFeatures())
+    levels = [level for level in LEVELS if codes[level.code]]
+    style_buildings(layer, levels)
+    summary = ", ".join(f"{codes[level.code]} {level.name}" for level in levels)
+    extent = after.extent()
+    panels = {
+        "before": draw_map([before], extent),
+        "after": draw_map([after], extent),
+        summary: draw_map([layer, after], extent),
+    }
+    draw_picture(panels).save(str(picture))
     return summary
 
 
@@ -138,28 +185,40 @@ def main() -> None:
     parser.add_argument("scene", type=Path)
     parser.add_argument("--gsd", default="", help="metres per pixel, where the raster cannot tell")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of the results")
+    parser.add_argument("--seed", type=int, default=4, help="of the damaged town")
     arguments = parser.parse_args()
     folder = arguments.out.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    outputs = {
+    scene = arguments.scene.absolute()
+    roads = {
         "OUTPUT_PROBABILITY": folder / "road_probability.tif",
         "OUTPUT_POLYGONS": folder / "road_polygons.gpkg",
         "OUTPUT_CENTRELINES": folder / "road_centrelines.gpkg",
     }
-    scene = arguments.scene.absolute()
-    run_in_qgis(scene, arguments.gsd, outputs)
+    gsd = {"GSD": arguments.gsd} if arguments.gsd else {}
+    run_in_qgis("segmentroads", {"INPUT": scene, **gsd}, roads)
+    town = make_damaged_town(folder / f"town-{arguments.seed}", arguments.seed)
+    damage = {
+        "OUTPUT_BUILDINGS": folder / "building_damage.gpkg",
+        "OUTPUT_DAMAGE": folder / "damage_probability.tif",
+        "OUTPUT_SUMMARY": folder / "damage_summary.csv",
+    }
+    run_in_qgis("assessdamage", {"POST": town["post"], "PRE": town["pre"]}, damage)
 
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     os.environ["GDAL_PAM_ENABLED"] = "NO"  # no .aux.xml beside what is only looked at
     qgis = QgsApplication([], False)
     qgis.initQgis()
-    picture = folder / "roads.png"
-    summary = draw(scene, outputs, picture)
+    found = {
+        folder / "roads.png": draw_roads(scene, roads, folder / "roads.png"),
+        folder / "damage.png": draw_damage(town, damage["OUTPUT_BUILDINGS"], folder / "damage.png"),
+    }
     qgis.exitQgis()
 
-    print(f"\n{summary} in {scene}")
-    for path in (*outputs.values(), picture):
-        print(f"  {path}")
+    for picture, outputs in zip(found, (roads, damage), strict=True):
+        print(f"\n{found[picture]}")
+        for path in (*outputs.values(), picture):
+            print(f"  {path}")
 
 
 if __name__ == "__main__":

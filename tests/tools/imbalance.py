@@ -40,12 +40,10 @@ CROP_PX = 256
 BATCH = 8
 GSD_M = 1.0
 LEARNING_RATE = 1e-3
-HELD_OUT = {"roads_dubai": ("t1_005", "t4_004", "t7_006")}
-TRAIN = {
-    "roads_dubai": tuple(f"t{area}_{i:03d}" for area in (1, 3, 4, 6, 7) for i in (1, 3, 7, 9)),
-    "roads_massachusetts": ("10078660_15",),
-}
-VALIDATION_SETS = ("roads_dubai", "roads_massachusetts")
+SETS = ("roads_dubai", "roads_massachusetts")
+HELD_OUT = tuple(f"t{area}_{i:03d}" for area in (1, 3, 4, 6, 7) for i in (5, 8))
+"""Tiles of the training areas that are held out to choose the round and the threshold by."""
+
 PROBED_AREA = "t2_"
 
 
@@ -87,6 +85,12 @@ VARIANTS = {
     "filtered": Variant("unweighted BCE; only crops with 20 % road", {**_PLAIN, "min_share": 0.2}),
     "weighted": Variant("weighted BCE", {**_PLAIN, "loss": "weighted_bce"}),
     "default": Variant("default recipe", is_whole=True, is_probed=True),
+    "default-starter": Variant(
+        "default recipe, fine-tuned from the starter model",
+        {"start_from": "starter", "encoder_weights": "", "learning_rate": 0.0},
+        is_whole=True,
+        is_probed=True,
+    ),
     "default-colours": Variant(
         "default recipe, colours as they are", {"augmentation": "none"}, is_whole=True, is_probed=True
     ),
@@ -129,15 +133,16 @@ def write_tiles(data: Path, folder: Path, is_whole: bool) -> None:
     lists: dict[str, list[str]] = {"train": [], "validation": []}
     for part in ("images", "masks"):
         (staged / part).mkdir(parents=True, exist_ok=True)
-    for part, wanted in (("train", TRAIN), ("validation", HELD_OUT)):
-        for name, stems in wanted.items():
-            for tile in select_tiles(list_content(data / name, "roads").tiles, stems, data / name):
-                is_cut = part == "train" and not is_whole
-                for suffix, image, mask in _cut(tile, CROP_PX if is_cut else None):
-                    stem = f"{name}-{tile.stem}{suffix}"
-                    image.save(staged / "images" / f"{stem}.png")
-                    mask.save(staged / "masks" / f"{stem}.png")
-                    lists[part].append(stem)
+    for name in SETS:
+        stems = read_splits(data / "splits.json", data / name, "roads")["train"]
+        for tile in select_tiles(list_content(data / name, "roads").tiles, stems, data / name):
+            part = "validation" if tile.stem in HELD_OUT else "train"
+            is_cut = part == "train" and not is_whole
+            for suffix, image, mask in _cut(tile, CROP_PX if is_cut else None):
+                stem = f"{name}-{tile.stem}{suffix}"
+                image.save(staged / "images" / f"{stem}.png")
+                mask.save(staged / "masks" / f"{stem}.png")
+                lists[part].append(stem)
     (staged / "splits.json").write_text(json.dumps({folder.name: lists}), encoding="utf-8")
     staged.rename(folder)
 
@@ -169,34 +174,38 @@ def run(variant: Variant, seed: int, data: Path, folder: Path, output: Path) -> 
     """Train and score one variant with one seed."""
     # Equal steps for all: five times round the crops of the grid.
     steps = round(EPOCHS * count_crops(folder.with_name("crops"))[0] / BATCH)
+    fields = {
+        "start_from": "scratch",
+        "encoder_weights": str(data / "encoders" / "mobilenet_v2_imagenet.safetensors"),
+        "learning_rate": LEARNING_RATE,
+        **variant.changes,
+    }
     job = TrainModel(
         folders=(str(folder),),
         output=str(output),
-        start_from="scratch",
-        encoder_weights=str(data / "encoders" / "mobilenet_v2_imagenet.safetensors"),
         splits=str(folder / "splits.json"),
         gsd_m=GSD_M,
         working_gsd_m=GSD_M,
         steps=steps,
         batch_size=BATCH,
         crop_px=CROP_PX,
-        learning_rate=LEARNING_RATE,
         seed=seed,
         cache=str(output.parent / "cache"),
-        **variant.changes,
+        **fields,
     )
     events = list(train_model(job))
     assert isinstance(events[-1], Result)
     package = read_package(output)
     segmenter, threshold = load_segmenter(package), package.card.threshold
-    counts = {name: _count(validation_tiles(data, name), segmenter) for name in VALIDATION_SETS}
+    counts = {name: _count(validation_tiles(data, name), segmenter) for name in SETS}
     probe = {}
     if variant.is_probed:
         tiles = [t for t in validation_tiles(data, "roads_dubai") if t.stem.startswith(PROBED_AREA)]
         iou = {name: score for name, score in probe_tiles(tiles, segmenter, 3, GSD_M, threshold) if score}
         probe = summarise_probe(_count(tiles, segmenter).scores(threshold)["iou"], iou)
     return {
-        "iou": {name: c.scores(threshold)["iou"] for name, c in counts.items()},
+        "iou": {name: c.scores(c.best_threshold())["iou"] for name, c in counts.items()},
+        "iou_transferred": {name: c.scores(threshold)["iou"] for name, c in counts.items()},
         "iou_at_half": {name: c.scores(0.5)["iou"] for name, c in counts.items()},
         "threshold": threshold,
         "weights": package.card.weights_sha256,
@@ -224,7 +233,7 @@ def report(results: Mapping[str, Sequence[Mapping[str, Any]]], crops: tuple[int,
     rows = []
     for name, runs in results.items():
         row = [VARIANTS[name].name]
-        row += [_spread([r["iou"][s] for r in runs]) for s in VALIDATION_SETS]
+        row += [_spread([r["iou"][s] for r in runs]) for s in SETS]
         row += [_spread([r["threshold"] for r in runs], 2)]
         rows.append(f"| {' | '.join(row)} |")
     probes = []

@@ -1,0 +1,330 @@
+"""Damage of buildings, from an image after an event and, if there is one, an image before."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from .cards import Package, find_package, heads_of, list_packages
+from .damage_raster import CodeReader
+from .errors import JobError, ModelError
+from .jobs import AssessDamage, DetectBuildings, Event, Progress, Result, Warning
+from .manifest import describe_model
+from .outputs import check_destinations
+from .progress import Span, follow, plan_spans
+from .raster.acquisition import Acquisition, read_acquisition
+from .raster.alignment import estimate_footprint_shift
+from .raster.pair import fit_pair
+from .raster.shift import NOTICED_M, Shift, describe_footprint_shift, metres_to_pixels
+from .raster.source import open_source
+from .raster_steps import (
+    Scene,
+    check_not_negative,
+    check_scratch_space,
+    describe_grid,
+    describe_probability,
+    follow_windows,
+    name_destinations,
+    open_manifest,
+    predict,
+    prediction_identity,
+    prepare_scene,
+    put_in_place,
+    write_probability,
+)
+from .runs import file_identity, open_work
+from .vector.buildings import vectorize_buildings
+from .vector.damage_layer import (
+    Assessment,
+    ModelLevel,
+    Origin,
+    measure_areas,
+    sum_up,
+    write_damage_layer,
+    write_summary,
+)
+from .vector.footprint_input import Footprints, Shapes, onto_pixels, read_footprints
+from .vector.pooled_levels import MEAN, pool_levels
+from .vector.pooling import pool_footprints
+
+TASK = "damage"
+_ENDINGS = ("_building_damage", "_damage_probability", "_damage_summary")
+_WEIGHTS = {
+    "fit": 0.02,
+    "load": 0.03,
+    "predict": 0.75,
+    "raster": 0.05,
+    "trace": 0.05,
+    "pool": 0.07,
+    "place": 0.03,
+}
+_FURTHEST_NUDGE_M = 100.0
+
+
+def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
+    """Assess the damage of every building.
+
+    Raises:
+        AftermapError: What is wrong with the job, the rasters, the footprints, the model or the outputs.
+    """
+
+    began = time.monotonic()
+    _check_parameters(job)
+    destinations = name_destinations(
+        {"buildings": job.output_buildings, "damage": job.output_damage, "summary": job.output_summary},
+        _ENDINGS,
+        "damage",
+    )
+    check_destinations(destinations, (job.post, job.pre, job.footprints, job.aoi))
+    package = choose_damage_model(job)
+    card = package.card
+    bands = len(card.bands) // 2
+    look = _look_at_post(job)
+    spans = plan_spans(_WEIGHTS)
+    with contextlib.ExitStack() as opened:
+        post = opened.enter_context(
+            open_source(job.post, bands=job.bands, band_count=bands, gsd_m=job.gsd_m, crs=job.crs)
+        )
+        pre = None
+        if job.pre:
+            pre = opened.enter_context(
+                open_source(job.pre, bands=job.pre_bands, band_count=bands, crs=job.pre_crs)
+            )
+        taken = _when_taken(job)
+        yield from _check_dates(taken)
+        scene = yield from prepare_scene(look, package, post)
+        footprints = _read_footprints(job, scene)
+        yield spans["fit"].at(0.0, "Fitting the images to each other")
+        fill = card.radiometry["mean"][:bands]
+        pair = fit_pair(post, pre, scene.grid, fill, bounds_px=scene.region.bounds_px, align=job.align)
+        yield from (Warning(notice) for notice in pair.notices if notice not in post.notices)
+        scene = dataclasses.replace(scene, source=pair)
+        with open_work(_identity(job, look, scene), cache=job.cache, resume=job.resume) as work:
+            check_scratch_space(work, scene.grid, destinations)
+            manifest = open_manifest(
+                work, job, {"post": job.post, "pre": job.pre, "footprints": job.footprints}
+            )
+            manifest |= {
+                "model": describe_model(card),
+                "grid": describe_grid(scene.grid, post),
+                "fit": {"moved_m": pair.shift.moved_m, "windows": len(pair.shift.windows)},
+            }
+            heads = heads_of(card)
+            prediction = yield from predict(
+                look, scene, heads, work, spans, may_be_empty=footprints is not None
+            )
+            manifest["prediction"] = prediction
+            tags = describe_probability(
+                look,
+                scene,
+                task=TASK,
+                class_name=heads[0],
+                threshold=card.threshold,
+                threshold_low=None,
+                manifest=manifest,
+            )
+            probability = yield from write_probability(
+                work, scene.grid, tags, destinations, spans, output="damage", bands=heads
+            )
+            shift = Shift()
+            if footprints is None:
+                footprints = yield from _detect(job, scene, probability, work.path, spans["trace"])
+                pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+            else:
+                yield from _describe_footprints(footprints)
+                pixels, shift = _move_onto_image(job, scene, footprints, probability)
+                if job.align:
+                    said = describe_footprint_shift(shift)
+                    is_fine = shift.is_consistent and shift.length_m < NOTICED_M
+                    yield spans["trace"].at(0.0, said) if is_fine else Warning(said)
+            assessment = yield from _assess(scene, footprints, pixels, probability, spans["pool"])
+            yield from _warn(assessment)
+            totals = sum_up(assessment)
+            if "buildings" in destinations:
+                origin = Origin(card.name, taken["pre"].date, taken["post"].date, taken["post"].off_nadir)
+                made = work.path / f"buildings{destinations['buildings'].suffix.lower()}"
+                write_damage_layer(made, scene.grid.crs, footprints, assessment, origin)
+            if "summary" in destinations:
+                write_summary(work.path / f"summary{destinations['summary'].suffix.lower()}", totals)
+            manifest["damage"] = {"counts": {t.name: t.buildings for t in totals}}
+            outputs = yield from put_in_place(work, manifest, destinations, spans["place"])
+            work.discard()
+    yield Result(
+        outputs,
+        {
+            "buildings": sum(t.buildings for t in totals),
+            "counts": {t.name: t.buildings for t in totals},
+            "areas_m2": {t.name: round(t.area_m2, 1) for t in totals},
+            "levels": [{k: c[k] for k in ("code", "name", "colour")} for c in card.classes],
+            "shift_m": pair.shift.moved_m,
+            "footprint_shift_m": shift.moved_m,
+            "model": card.name,
+            **prediction,
+            "seconds": round(time.monotonic() - began, 1),
+        },
+    )
+
+
+def choose_damage_model(job: AssessDamage) -> Package:
+    """The model that the job names, or the first damage model; those of the user come after the starter's.
+
+    Raises:
+        ModelError: There is none.
+    """
+    folders = [Path(folder) for folder in job.model_folders]
+    if job.model:
+        return find_package(job.model, folders, TASK)
+    packages = list_packages(folders, TASK)
+    if not packages:
+        raise ModelError(
+            "There is no damage model: add one under Models…, or train one with aftermap train --task damage."
+        )
+    return packages[0]
+
+
+def _check_parameters(job: AssessDamage) -> None:
+    check_not_negative(smallest_area=job.min_area_m2)
+    if not all(math.isfinite(v) and abs(v) <= _FURTHEST_NUDGE_M for v in job.nudge_m):
+        raise JobError(
+            f"Footprints cannot be moved by {job.nudge_m[0]:g} m east and {job.nudge_m[1]:g} m north: "
+            f"{_FURTHEST_NUDGE_M:g} m is the most."
+        )
+
+
+def _look_at_post(job: AssessDamage) -> DetectBuildings:
+    """The same look at the image after as a run on it alone, for the steps that both share."""
+    return DetectBuildings(
+        raster=job.post,
+        bands=job.bands,
+        gsd_m=job.gsd_m,
+        crs=job.crs,
+        extent=job.extent,
+        extent_crs=job.extent_crs,
+        aoi=job.aoi,
+        aoi_layer=job.aoi_layer,
+        device=job.device,
+        source=job.source,
+    )
+
+
+def _identity(job: AssessDamage, look: DetectBuildings, scene: Scene) -> dict[str, Any]:
+    """What decides the probabilities."""
+    return {
+        **prediction_identity("assess_damage", look, scene),
+        "pre": file_identity(job.pre) if job.pre else None,
+        "pre_bands": job.pre_bands,
+        "pre_crs": job.pre_crs,
+        "align": job.align,
+    }
+
+
+def _when_taken(job: AssessDamage) -> dict[str, Acquisition]:
+    """When each image was taken: as the job says, else as the file does."""
+    taken = {}
+    for name, path, date in (("pre", job.pre, job.pre_date), ("post", job.post, job.post_date)):
+        found = read_acquisition(path) if path else Acquisition()
+        taken[name] = dataclasses.replace(found, date=date) if date else found
+    return taken
+
+
+def _check_dates(taken: Mapping[str, Acquisition]) -> Iterator[Warning]:
+    """Images that were swapped make damage of every new building."""
+    before, after = taken["pre"].date, taken["post"].date
+    if before and after and before > after:
+        yield Warning(
+            f"The image before was taken on {before}, later than the one after ({after}): have they been "
+            "swapped?"
+        )
+
+
+def _read_footprints(job: AssessDamage, scene: Scene) -> Footprints | None:
+    """The known buildings; none where they are to be detected."""
+    if not job.footprints:
+        return None
+
+    return read_footprints(job.footprints, job.footprints_layer, scene.grid.crs)
+
+
+def _describe_footprints(footprints: Footprints) -> Iterator[Warning]:
+    if footprints.repaired:
+        yield Warning(f"{footprints.repaired} footprints were invalid and have been mended.")
+    if footprints.empty:
+        yield Warning(f"{footprints.empty} footprints have no geometry: their damage is unknown.")
+
+
+def _detect(
+    job: AssessDamage, scene: Scene, probability: Path, work: Path, span: Span
+) -> Generator[Progress, None, Footprints]:
+    """The buildings that the network sees, without those too small."""
+
+    path = work / "detected.gpkg"
+    found = yield from follow_windows(
+        vectorize_buildings(
+            probability,
+            threshold=scene.card.threshold,  # of the first head, the footprints
+            min_area_m2=job.min_area_m2,
+            regularize=True,
+            buildings=path,
+            attributes={"model": scene.card.name, "source": "", "date": ""},
+        ),
+        span,
+        "Outlining buildings",
+    )
+    if not found.buildings:
+        return Footprints(np.empty(0, object), np.empty(0, object), {})
+    detected = read_footprints(str(path), "", scene.grid.crs)
+    return dataclasses.replace(detected, attributes={})
+
+
+def _move_onto_image(
+    job: AssessDamage, scene: Scene, footprints: Footprints, probability: Path
+) -> tuple[Shapes, Shift]:
+    """Known footprints in pixels, where the buildings stand in the image; and how far they lay from there.
+
+    The layer keeps them where they were: it is the image that is off as often as they are.
+    """
+
+    pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+    shift = Shift()
+    if job.align:
+        with CodeReader(probability) as codes:
+            shift = estimate_footprint_shift(pixels, codes.read_footprint, scene.grid)
+    rows, cols = shift.offset_px
+    down, across = metres_to_pixels(scene.grid, *job.nudge_m)
+    step = np.array((across - cols, down - rows))
+    moved: Shapes = shapely.transform(pixels, lambda points: points + step)
+    return moved, shift
+
+
+def _assess(
+    scene: Scene, footprints: Footprints, pixels: Shapes, probability: Path, span: Span
+) -> Generator[Progress, None, Assessment]:
+    """What the network says of each building."""
+
+    card = scene.card
+    with CodeReader(probability) as codes:
+        pooling = pool_footprints(codes.read_levels, len(card.classes), scene.grid, pixels)
+        features = yield from follow(pooling, span, f"Assessing {len(pixels)} buildings")
+    levels = tuple(ModelLevel(int(c["code"]), str(c["name"])) for c in card.classes)
+    p = pool_levels(features, card.calibration.get("pooling", MEAN))
+    return Assessment(levels, p, features.seen, measure_areas(footprints.shapes, scene.grid))
+
+
+def _warn(assessment: Assessment) -> Iterator[Warning]:
+    """What the counts must not be taken for."""
+    unknown = int((~assessment.is_known).sum())
+    if len(assessment.seen) == 0:
+        yield Warning("No building was found: the layer is empty.")
+    elif unknown:
+        yield Warning(
+            f"The damage of {unknown} of {len(assessment.seen)} buildings is unknown, not none: the images "
+            "do not show them, or show cloud."
+        )
