@@ -33,13 +33,16 @@ class IdleWork(QObject):
 
     def start(self, steps: Generator[None, None, Any], done: Callable[[Any], None]) -> None:
         """Take `steps` one after the other, in place of what runs; `done` gets what they return."""
+        self.cancel()
         self._steps, self._done = steps, done
         self._timer.start(0)
 
     def cancel(self) -> None:
         """Stop, and forget it."""
         self._timer.stop()
-        self._steps = None
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()  # now, and not whenever the collector comes: it may hold what QGIS owns
 
     def _work(self) -> None:
         until = time.perf_counter() + SLICE_S

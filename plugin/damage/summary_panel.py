@@ -92,6 +92,9 @@ class SummaryPanel(QgsDockWidget):
         if self.review_panel is not None:
             self.review_panel.end()
         self._timer.stop()
+        # A layer that goes with the project would have the next one counted, and nobody would stop that.
+        self._timer.timeout.disconnect(self._count)
+        self.layer_box.layerChanged.disconnect(self._take_layer)
         for signal in (QgsProject.instance().layersAdded, QgsProject.instance().layersRemoved):
             signal.disconnect(self._sort_layers)
         self.work.cancel()
