@@ -93,9 +93,6 @@ def summarise_pairs(
         counts.merge(pair.count_buildings())
     threshold = counts.best_threshold() if threshold is None else threshold
     codes = np.array([group.code for group in groups], np.uint8)
-    stands_for = np.zeros(256, np.uint8)
-    for group in groups:
-        stands_for[list(group.codes)] = group.code
     parts: list[NDArray[Any]] = []
     pixel_counts, building_counts = [], []
     losses: list[NDArray[np.float64]] = []
@@ -110,10 +107,11 @@ def summarise_pairs(
         judged = known & (ranks != IGNORE)
         losses.append(-np.log(np.maximum(p[judged, ranks[judged]], 0.5 / LEVELS)))
         if not pair.tile.is_chip:
-            told_px, is_building, true_damage = _on_pixels(pair, codes, stands_for, threshold)
-            pixel_counts.append(xview2_counts(is_building, told_px, pair.tile.building, true_damage))
-            voted = _vote(pair, told, told_px)
-            building_counts.append(xview2_counts(is_building, voted, pair.tile.building, true_damage))
+            p_px = pair.at_size()
+            told_px, is_building = codes[p_px[1:].argmax(axis=0)], p_px[0] >= threshold
+            true = (pair.tile.building, pair.tile.damage)
+            pixel_counts.append(xview2_counts(is_building, told_px, *true))
+            building_counts.append(xview2_counts(is_building, _vote(pair, told, told_px), *true))
     told, truth, severe, areas = np.concatenate(parts, axis=1)
     buildings = ScoredBuildings(_tiles(pairs), truth.astype(np.uint8), told.astype(np.uint8), severe, areas)
     names = {code: _name(groups, code) for code in (1, 2, 3, 4)}
@@ -158,17 +156,6 @@ def _tiles(pairs: Sequence[ScoredPair]) -> NDArray[np.str_]:
         for i in range(len(pair.tile.buildings))
     ]
     return np.array(names)
-
-
-def _on_pixels(
-    pair: ScoredPair, codes: NDArray[np.uint8], stands_for: NDArray[np.uint8], threshold: float
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]:
-    """Level of each pixel, which are building, and the truth in the levels that are told apart."""
-    p = pair.at_size()
-    true = pair.tile.damage.copy()
-    is_level = (true > 0) & (true != IGNORE)
-    true[is_level] = stands_for[true[is_level]]
-    return codes[p[1:].argmax(axis=0)], p[0] >= threshold, true
 
 
 def _vote(pair: ScoredPair, told: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
