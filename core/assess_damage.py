@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import shapely
 
-from .cards import Package, find_package, heads_of, list_packages
+from .cards import find_damage_package, heads_of
 from .damage_raster import CodeReader
-from .errors import JobError, ModelError
+from .errors import JobError
 from .jobs import AssessDamage, DetectBuildings, Event, Progress, Result, Warning
 from .manifest import describe_model
 from .outputs import check_destinations
@@ -84,7 +84,7 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
         "damage",
     )
     check_destinations(destinations, (job.post, job.pre, job.footprints, job.aoi))
-    package = choose_damage_model(job)
+    package = find_damage_package(job.model, [Path(folder) for folder in job.model_folders])
     card = package.card
     bands = len(card.bands) // 2
     look = _look_at_post(job)
@@ -171,23 +171,6 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             "seconds": round(time.monotonic() - began, 1),
         },
     )
-
-
-def choose_damage_model(job: AssessDamage) -> Package:
-    """The model that the job names, or the first damage model; those of the user come after the starter's.
-
-    Raises:
-        ModelError: There is none.
-    """
-    folders = [Path(folder) for folder in job.model_folders]
-    if job.model:
-        return find_package(job.model, folders, TASK)
-    packages = list_packages(folders, TASK)
-    if not packages:
-        raise ModelError(
-            "There is no damage model: add one under Models…, or train one with aftermap train --task damage."
-        )
-    return packages[0]
 
 
 def _check_parameters(job: AssessDamage) -> None:

@@ -228,6 +228,24 @@ def find_package(
     )
 
 
+def find_damage_package(name: str, folders: Iterable[Path] = ()) -> Package:
+    """The damage model that a user means by `name`; if empty the first of their own, else the starter.
+
+    What somebody adds or trains has seen real events; the starter has seen generated ones.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if name:
+        return find_package(name, folders, "damage")
+    packages = list_packages(folders, "damage")
+    if not packages:
+        raise ModelError(
+            "There is no damage model: add one under Models…, or train one (aftermap train --task damage)."
+        )
+    return min(packages, key=lambda package: package.path.parent == STARTER_FOLDER)
+
+
 def best_fit(packages: Sequence[Package], bands: int, gsd_m: float | None, prefers: str = "") -> Package:
     """The model whose bands the raster has (most of them used) and whose resolution lies nearest.
 

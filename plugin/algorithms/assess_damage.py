@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,8 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from ...core import jobs
-from ...core.cards import Package, find_package, list_packages
+from ...core.cards import find_damage_package
 from ...core.damage_fields import Level
-from ...core.errors import ModelError
 from ...core.jobs import Result
 from ..damage.buildings import named_levels
 from ..damage.style import DamageLayer, DamageLook
@@ -308,7 +307,7 @@ class AssessDamage(JobAlgorithm):
 
     def _model_gsd_m(self, job: jobs.AssessDamage) -> float:
         """The ground resolution at which a layer without pixels of its own is fetched."""
-        return find_damage_model(job.model, [Path(folder) for folder in job.model_folders]).card.gsd_m
+        return find_damage_package(job.model, [Path(folder) for folder in job.model_folders]).card.gsd_m
 
     def _must_export(
         self, image: _Image, bands: tuple[int, ...], gsd_m: float | None, feedback: QgsProcessingFeedback
@@ -319,20 +318,6 @@ class AssessDamage(JobAlgorithm):
             raster=image.raster.path, bands=bands, gsd_m=gsd_m, crs=image.raster.crs
         )
         return not self.worker_opens(question, feedback)
-
-
-def find_damage_model(name: str, folders: Sequence[Path]) -> Package:
-    """The model that the worker takes: the one that is named, else the first damage model.
-
-    Raises:
-        ModelError: There is none.
-    """
-    if name:
-        return find_package(name, folders, TASK)
-    packages = list_packages(folders, TASK)
-    if not packages:
-        raise ModelError(tr("There is no damage model: add one under Raster → Aftermap → Models…."))
-    return packages[0]
 
 
 def _tell(result: Result, levels: tuple[Level, ...], feedback: QgsProcessingFeedback) -> None:

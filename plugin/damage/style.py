@@ -96,9 +96,7 @@ def building_renderer(levels: Sequence[Level]) -> QgsRuleBasedRenderer:
         root.appendChild(rule)
     uncertain = QgsRuleBasedRenderer.Rule(
         _hatching(),
-        filterExp=(
-            f'"damage" <> {UNKNOWN} AND "confidence" < {CERTAIN} AND coalesce("reviewed", 0) <> 1'
-        ),
+        filterExp=(f'"damage" <> {UNKNOWN} AND "confidence" < {CERTAIN} AND coalesce("reviewed", 0) <> 1'),
         label=tr("Uncertain (below {:.0f} %)").format(100 * CERTAIN),
     )
     root.appendChild(uncertain)

@@ -18,8 +18,9 @@ from qgis.core import (
     QgsWkbTypes,
 )
 
+from ...core.cards import find_damage_package
 from ...core.errors import ModelError
-from ..algorithms.assess_damage import AssessDamage, find_damage_model
+from ..algorithms.assess_damage import AssessDamage
 from ..image_date import image_date
 from ..run_folder import file_name
 from ..settings import Settings
@@ -35,7 +36,7 @@ FOOTPRINTS = re.compile(r"building|footprint|gebäude|bâtiment|edifici|bina", r
 def assess_damage_parameters(layer: QgsRasterLayer, project: QgsProject, folder: Path) -> dict[str, Any]:
     """Parameters for the image after, with the best model and with files in `folder`."""
     try:
-        model = find_damage_model("", Settings.load().model_folders).card.name
+        model = find_damage_package("", Settings.load().model_folders).card.name
     except ModelError:
         model = ""  # the run says what is missing; the user may still choose a package
     pre, footprints = guess_pre(layer, project), guess_footprints(project)

@@ -17,6 +17,7 @@ from aftermap.core.cards import (
     Package,
     best_fit,
     card_from_json,
+    find_damage_package,
     find_package,
     list_packages,
     read_package,
@@ -285,3 +286,17 @@ def test_the_best_fit_uses_most_bands_at_the_nearest_resolution(
 def test_no_fit_is_a_sentence() -> None:
     with pytest.raises(ModelError, match="No model fits a raster of 3 bands"):
         best_fit([package("infrared", 4, 1.0)], 3, 0.5)
+
+
+def test_damage_models_of_the_user_come_before_the_starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    starter, own = tmp_path / "starter", tmp_path / "own"
+    monkeypatch.setattr("aftermap.core.cards.STARTER_FOLDER", starter)
+    with pytest.raises(ModelError, match="no damage model"):
+        find_damage_package("", [own])
+    for folder, name in ((starter, "a-generated"), (own, "b-real")):
+        card = dataclasses.replace(CARD, name=name, task="damage")
+        (folder / name).mkdir(parents=True)
+        (folder / name / CARD_NAME).write_text(card.to_json(), encoding="utf-8")
+    assert find_damage_package("", []).card.name == "a-generated"
+    assert find_damage_package("", [own]).card.name == "b-real"
+    assert find_damage_package("a-generated", [own]).card.name == "a-generated"
