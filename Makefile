@@ -116,8 +116,8 @@ SCENE_RULE = $(if $(SCENE),,$(GENERATED))
 $(GENERATED): | $(WORKER)
 	.venv/bin/aftermap generate demo/generated --count 1 --seed $(SEED) --size 2048 --gsd 0.5 --style suburb
 
-.PHONY: demo qgis screenshot train-screenshots link package
-demo: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## segment roads in a headless QGIS, draw them (SCENE=path, GSD=metres)
+.PHONY: demo qgis screenshot train-screenshots damage-screenshots link package
+demo: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## roads and damage in a headless QGIS, drawn (SCENE=path, GSD=metres)
 	$(IN_PROFILE) QT_QPA_PLATFORM=offscreen PYTHONPATH=$(PLUGINS) \
 	  $(PYTHON) tests/tools/demo.py "$(SCENE_FILE)" --gsd "$(GSD)" --out demo
 
@@ -139,6 +139,13 @@ train-screenshots: | $(TILES) $(WORKER) $(PLUGINS)/aftermap ## train in a QGIS w
 	AFTERMAP_TILES="$(TILES)" AFTERMAP_PICTURES="$(dir $(OUT))" xvfb-run --auto-servernum \
 	  --server-args='-screen 0 1280x800x24 -dpi 96' \
 	  qgis --profiles-path $(PROFILES) --noversioncheck --nologo --code tests/tools/train_screenshots.py
+
+TOWN := demo/town-7
+damage-screenshots: demo | $(PLUGINS)/aftermap ## review the demo's damage in a QGIS without a display, and photograph it
+	AFTERMAP_DAMAGE="$$PWD/demo/building_damage.gpkg" AFTERMAP_PICTURES="$(dir $(OUT))" xvfb-run --auto-servernum \
+	  --server-args='-screen 0 1400x900x24 -dpi 96' \
+	  qgis --profiles-path $(PROFILES) --noversioncheck --nologo --code tests/tools/damage_screenshots.py \
+	  $(TOWN)/scenes/*/post.tif
 
 USER_PLUGINS = $${XDG_DATA_HOME:-$$HOME/.local/share}/QGIS/QGIS3/profiles/$(PROFILE)/python/plugins
 link: ## link this checkout into your own QGIS (PROFILE=name)

@@ -48,8 +48,8 @@ def make_damaged_town(folder: Path, seed: int) -> dict[str, Path]:
         SystemExit: The worker's command line failed; it has said why.
     """
     if not list(folder.glob("scenes/*/footprints.geojson")):
-        town = ["--count", "1", "--seed", str(seed), "--size", "1024", "--gsd", "0.5", "--style", "grid"]
-        event = ["--damage", "--damage-share", "0.25", "--hazard", "earthquake"]
+        town = ["--count", "1", "--seed", str(seed), "--size", "1024", "--gsd", "0.5", "--style", "suburb"]
+        event = ["--damage", "--damage-share", "0.35", "--hazard", "earthquake"]
         command = [str(WORKER), "generate", str(folder), *town, *event]
         print("$", *command, flush=True)
         if subprocess.run(command, check=False).returncode:
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("scene", type=Path)
     parser.add_argument("--gsd", default="", help="metres per pixel, where the raster cannot tell")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of the results")
-    parser.add_argument("--seed", type=int, default=4, help="of the damaged town")
+    parser.add_argument("--seed", type=int, default=7, help="of the damaged town")
     arguments = parser.parse_args()
     folder = arguments.out.absolute()
     folder.mkdir(parents=True, exist_ok=True)

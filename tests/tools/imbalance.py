@@ -84,15 +84,15 @@ VARIANTS = {
     ),
     "filtered": Variant("unweighted BCE; only crops with 20 % road", {**_PLAIN, "min_share": 0.2}),
     "weighted": Variant("weighted BCE", {**_PLAIN, "loss": "weighted_bce"}),
-    "default": Variant("default recipe", is_whole=True, is_probed=True),
+    "default": Variant("default recipe, from ImageNet", is_whole=True, is_probed=True),
     "default-starter": Variant(
-        "default recipe, fine-tuned from the starter model",
+        "default: the same, from the starter model",
         {"start_from": "starter", "encoder_weights": "", "learning_rate": 0.0},
         is_whole=True,
         is_probed=True,
     ),
     "default-colours": Variant(
-        "default recipe, colours as they are", {"augmentation": "none"}, is_whole=True, is_probed=True
+        "the same without colour augmentation", {"augmentation": "none"}, is_whole=True, is_probed=True
     ),
 }
 
@@ -292,9 +292,10 @@ that it is given; *carried* is at the one that suits the ten held-out tiles.
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-* **The default** is to fine-tune the starter model, which has seen the same training areas for longer,
-  and generated towns. From ImageNet, at so few steps, the default recipe is no better on clean imagery
-  than plain training: what its augmentation buys is below.
+* **The default** of a training is to start from the starter model. That one has seen these very tiles, for
+  longer and among generated towns, so the mixture at the end of the fine-tuning keeps it as it is: the row is
+  the starter itself, with every seed. From ImageNet, at so few steps, the default recipe is no better on
+  clean imagery than plain training with weights; what its augmentation buys is below.
 * **The filter** at 20 % road keeps {rich_crops} of {crops} crops (of whole tiles, {rich_tiles} of
   {tiles}). What is left shows no ground without roads, and nothing that looks like a road and is none.
 * **A step of 30 epochs or of 60** in a run of {epochs} never comes: both trainings are {twins}. The plan
