@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -180,6 +181,20 @@ def _check_parameters(job: AssessDamage) -> None:
             f"Footprints cannot be moved by {job.nudge_m[0]:g} m east and {job.nudge_m[1]:g} m north: "
             f"{_FURTHEST_NUDGE_M:g} m is the most."
         )
+    for image, text in (("before", job.pre_date), ("after", job.post_date)):
+        if not text:
+            continue
+        try:
+            _day_of(text)
+        except ValueError as error:
+            raise JobError(
+                f"{text!r} is no date of the image {image}: write it as in 2023-02-07 (ISO 8601)."
+            ) from error
+
+
+def _day_of(text: str) -> datetime.date:
+    """The day of an ISO 8601 date, with or without a time."""
+    return datetime.datetime.fromisoformat(text).date()
 
 
 def _look_at_post(job: AssessDamage) -> DetectBuildings:
@@ -221,7 +236,7 @@ def _when_taken(job: AssessDamage) -> dict[str, Acquisition]:
 def _check_dates(taken: Mapping[str, Acquisition]) -> Iterator[Warning]:
     """Images that were swapped make damage of every new building."""
     before, after = taken["pre"].date, taken["post"].date
-    if before and after and before > after:
+    if before and after and _day_of(before) > _day_of(after):
         yield Warning(
             f"The image before was taken on {before}, later than the one after ({after}): have they been "
             "swapped?"

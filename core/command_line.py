@@ -346,7 +346,7 @@ def _without_nan(value: Any) -> Any:
 
 def _in_short(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_in_short(part)}" for key, part in value.items())
     if value is None or value == "":

@@ -13,7 +13,7 @@ from .damage_fields import MIN_SEEN, UNKNOWN, level_of
 from .damage_scoring import ScoredPair, areas_m2, join_features
 from .datasets.damage_tiles import LevelGroup, ranks_of
 from .datasets.folders import IGNORE
-from .datasets.xbd import burn
+from .datasets.xbd import Damage, burn
 from .evaluation.damage_scores import ScoredBuildings, score_buildings
 from .evaluation.pixel_scores import LevelCounts
 from .evaluation.xview2 import xview2_counts, xview2_scores
@@ -114,7 +114,7 @@ def summarise_pairs(
             building_counts.append(xview2_counts(is_building, _vote(pair, told, told_px), *true))
     told, truth, severe, areas = np.concatenate(parts, axis=1)
     buildings = ScoredBuildings(_tiles(pairs), truth.astype(np.uint8), told.astype(np.uint8), severe, areas)
-    names = {code: _name(groups, code) for code in (1, 2, 3, 4)}
+    names = {code: level_name(group) for group in groups for code in group.codes}
     pixels = {}
     for name, made in (("xview2_by_pixel", pixel_counts), ("xview2_by_building", building_counts)):
         if made:
@@ -138,9 +138,11 @@ def summarise_pairs(
     )
 
 
-def _name(groups: Sequence[LevelGroup], code: int) -> str:
-    group = next(g for g in groups if code in g.codes)
-    return level_of(group.code).name
+def level_name(group: LevelGroup) -> str:
+    """What a layer calls a group of levels: that of the only one, or *damaged* where several are merged."""
+    if len(group.codes) == 1:
+        return level_of(group.code).name
+    return "destroyed or damaged" if Damage.DESTROYED in group.codes else "damaged"
 
 
 def _ranks(pair: ScoredPair, groups: Sequence[LevelGroup]) -> NDArray[np.uint8]:

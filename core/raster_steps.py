@@ -346,7 +346,8 @@ def predict(
     if not may_be_empty and not _has_valid_pixel(work):
         work.discard()
         raise RasterError(
-            f"{job.raster} has no valid pixel where the run looks: check its nodata value and the extent."
+            f"{job.raster} has no valid pixel where the run looks: check its nodata value and the extent, "
+            "and whether it shows only cloud there."
         )
     prediction = {**network, "tiles": len(scene.plan)}
     work.mark("prediction", {}, prediction)

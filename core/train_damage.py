@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from .cards import Card, Package, find_package, heads_of, list_packages
 from .damage_fields import level_of
 from .damage_report import draw_pair, report_damage
 from .damage_scoring import ScoredPair, score_pairs
-from .damage_summary import DamageSummary, fit_tile_pooling, summarise_pairs
+from .damage_summary import DamageSummary, fit_tile_pooling, level_name, summarise_pairs
 from .datasets.damage_crops import PairCrops, PairSettings
 from .datasets.damage_tiles import (
     DamageTile,
@@ -31,7 +32,7 @@ from .datasets.damage_tiles import (
     read_damage_folder,
 )
 from .datasets.folders import IGNORE, read_splits
-from .errors import JobError, ModelError
+from .errors import DatasetError, JobError, ModelError
 from .jobs import Event, Figure, FinishEarly, Metric, Progress, Result, TrainModel, Warning
 from .networks.context import MARGIN_CROPS, MARGIN_STRIDES, measure_margin
 from .networks.devices import choose_device, choose_precision, describe_device
@@ -144,6 +145,8 @@ def _check_job(job: TrainModel) -> None:
         raise JobError(f"Crops of {job.crop_px} px do not work: choose a multiple of 32 from 64 on.")
     if job.batch_size < 0 or job.accumulate < 1 or job.scale_jitter < 1:
         raise JobError("Batch size, accumulation and scale jitter must be at least 1.")
+    if not 0 < job.validation_share < 1:
+        raise JobError("The share of pairs for validation must lie between 0 and 1.")
     if process_count() > 1:
         raise JobError("Damage models train in one process: start the training without torchrun.")
 
@@ -162,9 +165,14 @@ def read_pairs(job: TrainModel, folder: Path, licence: str) -> PairSet:
     else:
         tiles = read_damage_folder(folder)
         # Every n-th scene in the order of their names, so that equal folders are split alike.
-        every = max(2, round(1 / job.validation_share))
+        every = min(max(2, round(1 / job.validation_share)), len(tiles))
         train = [t for i, t in enumerate(tiles) if i % every != every - 1]
         validation = [t for i, t in enumerate(tiles) if i % every == every - 1]
+    if not train or not validation:
+        raise DatasetError(
+            f"{folder} gives {len(train)} pairs to train on and {len(validation)} to judge by, and both take "
+            "at least one: add pairs, mend the lists, or name a folder of validation pairs."
+        )
     return PairSet(folder, licence, _arrange(train), _arrange(validation))
 
 
@@ -183,13 +191,6 @@ def describe_groups(groups: Sequence[LevelGroup]) -> list[str]:
             names = " and ".join(level_of(code).name for code in group.codes)
             found.append(f"The levels {names} are merged: one of them has fewer than 50 training buildings.")
     return found
-
-
-def level_name(group: LevelGroup) -> str:
-    """What a layer calls a group of levels: that of the only one, or *damaged* where several are merged."""
-    if len(group.codes) == 1:
-        return level_of(group.code).name
-    return "destroyed or damaged" if group.code == max(group.codes) else "damaged"
 
 
 def start_network(job: TrainModel, groups: Sequence[LevelGroup]) -> tuple[SiameseUNet, Card]:
@@ -214,7 +215,7 @@ def start_network(job: TrainModel, groups: Sequence[LevelGroup]) -> tuple[Siames
         if job.encoder_weights:
             try:
                 load_encoder_weights(network.trunk, load_file(job.encoder_weights))
-            except OSError as error:
+            except (OSError, SafetensorError) as error:
                 raise ModelError(
                     f"The encoder weights {job.encoder_weights} cannot be read ({error})."
                 ) from error

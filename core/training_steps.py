@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .cards import Card, find_package
@@ -226,7 +227,7 @@ def start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
             )
         try:
             load_encoder_weights(network, load_file(job.encoder_weights))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"The encoder weights {job.encoder_weights} cannot be read ({error})."
             ) from error

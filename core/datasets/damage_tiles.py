@@ -160,6 +160,11 @@ def _read_chip(stem: str, image: Path, mask: Path, group: str) -> DamageTile:
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
     pixels = read_pixels(path).bands[:3]
+    if len(pixels) == 2 or pixels.max() > 255:
+        raise DatasetError(
+            f"{path} has {len(pixels)} bands with values up to {pixels.max()}, and pairs are images of one "
+            "or three bands of 8 bits: convert it, or remove the scene."
+        )
     if len(pixels) == 1:
         pixels = np.repeat(pixels, 3, axis=0)
     return np.ascontiguousarray(pixels.astype(np.uint8))

@@ -237,7 +237,11 @@ def burn(
 
 def _code_of(feature: dict[str, Any]) -> int | None:
     level = feature["properties"].get("subtype")
-    return None if level is None else _CODES[level]
+    if level is None:
+        return None
+    if level not in _CODES:
+        raise ValueError(f"there is no level of damage {level!r}, only {', '.join(_CODES)}")
+    return _CODES[level]
 
 
 def _outline(feature: dict[str, Any]) -> BaseGeometry:

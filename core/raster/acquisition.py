@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import re
+import warnings
 from dataclasses import dataclass
 
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 from .gdal import GDAL_ERRORS
 
@@ -45,16 +48,31 @@ class Acquisition:
 def read_acquisition(path: str) -> Acquisition:
     """What the metadata of a raster say; nothing where they say nothing, or where it cannot be opened."""
     try:
-        with rasterio.open(path) as dataset:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # its tags are all that matters here
+            dataset = rasterio.open(path)
+        with dataset:
             tags = {domain: dataset.tags(ns=domain) for domain in (None, "IMAGERY", "IMD")}
     except GDAL_ERRORS:
         return Acquisition()
     date, angle = "", None
     for domain, key in _DATES:
-        if not date and (found := _DATE.match(tags[domain].get(key, "").strip('" '))):
-            date = "-".join(found.groups())
+        date = date or _day_in(tags[domain].get(key, ""))
     for domain, key in _ANGLES:
         text = tags[domain].get(key, "").strip('" ')
         if angle is None and re.fullmatch(r"-?\d+(\.\d+)?", text):
             angle = abs(float(text))
     return Acquisition(date, angle)
+
+
+def _day_in(text: str) -> str:
+    """The day with which a text begins, as ISO 8601; empty where that is none, such as 0000:00:00."""
+    found = _DATE.match(text.strip('" '))
+    if not found:
+        return ""
+    day = "-".join(found.groups())
+    try:
+        datetime.date.fromisoformat(day)
+    except ValueError:
+        return ""
+    return day

@@ -64,9 +64,11 @@ class CloudFinder:
     def _find(self, i: int, j: int) -> Bools:
         side = _BLOCK + 2 * _MARGIN
         image, valid = self._source.read(self._look, i * _BLOCK - _MARGIN, j * _BLOCK - _MARGIN, side, side)
-        bright = image.min(axis=0)
-        mean = ndimage.uniform_filter(bright, 5)
-        deviation = np.sqrt(np.maximum(ndimage.uniform_filter(bright**2, 5) - mean**2, 0))
+        bright = np.where(valid, image.min(axis=0), 0)
+        # Of what is there: cloud is as smooth beside the edge of the image as within.
+        seen = np.maximum(ndimage.uniform_filter(valid.astype(np.float32), 5), 1e-6)
+        mean = ndimage.uniform_filter(bright, 5) / seen
+        deviation = np.sqrt(np.maximum(ndimage.uniform_filter(bright**2, 5) / seen - mean**2, 0))
         is_cloud = valid & (bright >= _BRIGHT) & (np.ptp(image, axis=0) <= _GREY) & (deviation <= _SMOOTH)
         marks, count = ndimage.label(ndimage.binary_opening(is_cloud, np.ones((3, 3))))
         if not count:

@@ -82,7 +82,8 @@ def read_footprints(path: str, layer: str, crs: CRS | None) -> Footprints:
         raise VectorError(
             f"There are no footprints in {name}: choose another layer, or none to have buildings detected."
         )
-    shapes, repaired = _polygons(shapely.from_wkb(blobs, on_invalid="ignore"), name)
+    with np.errstate(invalid="ignore"):  # not-a-number coordinates are mended, and said
+        shapes, repaired = _polygons(shapely.from_wkb(blobs, on_invalid="ignore"), name)
     shapes = _reproject(shapes, meta.get("crs") or "", crs, name)
     attributes = {
         str(attribute): _column(values, str(dtype))

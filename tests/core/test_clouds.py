@@ -51,6 +51,25 @@ def test_a_cloud_is_found_and_a_white_hall_is_not(scene: Path):
     assert not found[distance > 180].any()
 
 
+def test_an_image_that_is_all_cloud_shows_nothing_else_up_to_its_corners(tmp_path: Path):
+    path = tmp_path / "cloud.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=512,
+        height=400,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32637",
+        transform=Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000),
+    ) as file:
+        file.write(np.full((3, 400, 512), 250, np.uint8))
+    with open_source(str(path)) as source:
+        grid = plan_grid(source, 0.5)
+        assert CloudFinder(source, grid).mask(0, 0, grid.height, grid.width).all()
+
+
 @pytest.mark.parametrize("gsd_m", [0.5, 1.0, 2.0])
 def test_windows_agree_on_what_they_share(scene: Path, gsd_m: float):
     with open_source(str(scene)) as source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from aftermap.core.jobs import (
     TrainModel,
     Warning,
 )
+from aftermap.core.train_damage import read_pairs
 from aftermap.core.train_model import train_model
 
 STEPS = 16
@@ -227,6 +229,7 @@ def test_an_image_before_that_is_shifted_darker_coarser_and_elsewhere_projected(
     [
         ({"min_area_m2": -1.0}, JobError, "makes no sense"),
         ({"nudge_m": (500.0, 0.0)}, JobError, "100 m is the most"),
+        ({"post_date": "07.02.2023"}, JobError, "'07.02.2023' is no date of the image after"),
         ({"model": "roads-mobilenetv2"}, ModelError, "."),
         ({"footprints": "/nowhere/there.gpkg"}, VectorError, "no file"),
         ({"pre": "/nowhere/pre.tif"}, RasterError, "."),
@@ -275,3 +278,35 @@ def test_bad_folders_are_a_sentence(tmp_path: Path, towns: Path):
         list(train_model(training(tmp_path / "empty", tmp_path)))
     with pytest.raises(JobError, match="multiple of 32"):
         list(train_model(training(towns, tmp_path, crop_px=100)))
+    with pytest.raises(JobError, match="between 0 and 1"):
+        list(train_model(training(towns, tmp_path, validation_share=0.0)))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights at all")
+    with pytest.raises(ModelError, match=r"broken\.safetensors cannot be read"):
+        list(train_model(training(towns, tmp_path, start_from="scratch", encoder_weights=str(broken))))
+
+
+def test_few_pairs_leave_one_to_judge_by_and_a_single_one_is_refused(towns: Path, tmp_path: Path):
+    pairs = read_pairs(training(towns, tmp_path, validation_share=0.1), towns, "")
+    assert [len(pairs.train), len(pairs.validation)] == [3, 1]
+    one = tmp_path / "one"
+    shutil.copytree(towns, one)
+    kept = pairs.validation[0].stem
+    for path in [*(one / "images").iterdir(), *(one / "labels").iterdir()]:
+        if not path.name.startswith(kept):
+            path.unlink()
+    with pytest.raises(DatasetError, match="0 pairs to train on and 1 to judge by"):
+        read_pairs(training(one, tmp_path), one, "")
+
+
+def test_an_image_that_is_all_cloud_shows_no_building(towns: Path, trained, tmp_path: Path):
+    """Known ones are unknown; none are made out."""
+    cloud = tmp_path / "cloud.tif"
+    with rasterio.open(scene_of(towns) / "post.tif") as raster:
+        profile = {**raster.profile, "width": 512, "height": 512}  # a town of 256 px is smaller than a cloud
+    with rasterio.open(cloud, "w", **profile) as raster:
+        raster.write(np.full((3, 512, 512), 250, np.uint8))
+    assess(towns, trained, tmp_path, post=str(cloud), pre="")
+    assert (pyogrio.read_dataframe(tmp_path / "t_building_damage.gpkg").damage == 0).all()
+    with pytest.raises(RasterError, match="only cloud"):
+        assess(towns, trained, tmp_path, post=str(cloud), pre="", footprints="")

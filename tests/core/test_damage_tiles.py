@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from shapely import box
 
+from aftermap.core.damage_summary import level_name
 from aftermap.core.datasets.damage_crops import PairCrops, PairSettings
 from aftermap.core.datasets.damage_tiles import (
     Building,
     DamageTile,
+    LevelGroup,
     arrange_chips,
     dilate_damage,
     group_levels,
@@ -61,6 +63,19 @@ def test_rare_levels_are_merged_with_their_neighbour_but_never_with_undamaged(co
     assert table[1] == 0
     assert table[4] == len(groups) - 1
     assert table[0] == table[IGNORE] == IGNORE
+
+
+@pytest.mark.parametrize(
+    ("codes", "name"),
+    [
+        ((1,), "no visible damage"),
+        ((2, 3), "damaged"),
+        ((4,), "destroyed"),
+        ((2, 3, 4), "destroyed or damaged"),
+    ],
+)
+def test_merged_levels_have_a_name_of_their_own(codes: tuple[int, ...], name: str):
+    assert level_name(LevelGroup(max(codes), codes, 60)) == name
 
 
 @pytest.mark.parametrize("level", [1, 4])
@@ -169,3 +184,12 @@ def test_a_split_names_a_folder_by_the_end_of_its_path(tmp_path: Path):
     assert read_splits(tmp_path / "splits.json", folder, "damage")["train"] == ["1"]
     with pytest.raises(DatasetError, match="does not name the folder"):
         read_splits(tmp_path / "splits.json", tmp_path / "wildfire", "damage")
+
+
+def test_images_of_sixteen_bits_are_refused_not_wrapped(tmp_path: Path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(np.full((40, 40), 300, np.uint16)).save(tmp_path / "images" / "intact_1.png")
+    Image.fromarray(np.full((40, 40), 255, np.uint8)).save(tmp_path / "masks" / "intact_1.png")
+    with pytest.raises(DatasetError, match=r"intact_1\.png has 1 bands with values up to 300"):
+        read_damage_folder(tmp_path)

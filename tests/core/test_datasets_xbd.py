@@ -108,6 +108,10 @@ def test_broken_files_are_sentences(tmp_path: Path):
         path.write_text(text)
         with pytest.raises(DatasetError, match=r"post_disaster\.json is no label file of xBD"):
             read_buildings(path)
+    write_scene(tmp_path, "fire_00000001")
+    path.write_text(path.read_text().replace("major-damage", "shaky"))
+    with pytest.raises(DatasetError, match="no level of damage 'shaky', only no-damage"):
+        read_buildings(path)
     Image.fromarray(np.full((48, 64), 9, np.uint8)).save(tmp_path / "t.png")
     with pytest.raises(DatasetError, match="holds the code 9"):
         read_target(tmp_path / "t.png", 48, 64)

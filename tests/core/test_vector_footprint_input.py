@@ -1,6 +1,7 @@
 """Known footprints: each feature comes back once, with its id and attributes, or a sentence says why not."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,16 @@ def test_pixels_and_coordinates_belong_together():
         pixels, lambda points: np.array([transform * tuple(point) for point in points.tolist()])
     )
     assert shapely.equals_exact(onto_pixels(ground, transform), pixels, 1e-9).all()
+
+
+def test_coordinates_that_are_no_numbers_are_no_geometry(tmp_path):
+    path = tmp_path / "f.gpkg"
+    with np.errstate(invalid="ignore"):
+        broken = shapely.Polygon([(0, 0), (4, np.nan), (4, 4), (0, 0)])
+        blobs = shapely.to_wkb([shapely.box(0, 0, 1, 1), broken])
+    pyogrio.raw.write(path, blobs, [np.arange(2)], ["n"], geometry_type="Polygon", crs="EPSG:32615")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_footprints(str(path), "", UTM)
+    assert shapely.is_empty(found.shapes).tolist() == [False, True]
+    assert (found.repaired, found.empty) == (1, 1)

@@ -86,13 +86,16 @@ VARIANTS = {
     "weighted": Variant("weighted BCE", {**_PLAIN, "loss": "weighted_bce"}),
     "default": Variant("default recipe, from ImageNet", is_whole=True, is_probed=True),
     "default-starter": Variant(
-        "default: the same, from the starter model",
+        "default: from the starter model",
         {"start_from": "starter", "encoder_weights": "", "learning_rate": 0.0},
         is_whole=True,
         is_probed=True,
     ),
     "default-colours": Variant(
-        "the same without colour augmentation", {"augmentation": "none"}, is_whole=True, is_probed=True
+        "default recipe, from ImageNet, without colour augmentation",
+        {"augmentation": "none"},
+        is_whole=True,
+        is_probed=True,
     ),
 }
 
