@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,10 +79,6 @@ class DamageTile:
     def is_seen(self) -> NDArray[np.bool_]:
         """bool (h, w): where the image after shows anything; black wedges lie beyond its edge."""
         return np.asarray(self.post.any(axis=0))
-
-    def without_pre(self) -> DamageTile:
-        """The same without its image before."""
-        return replace(self, pre=None)
 
 
 def read_damage_folder(folder: Path, stems: Sequence[str] | None = None) -> list[DamageTile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_crops_agree_with_their_labels_whatever_the_turn():
 
 
 def test_without_the_image_before_its_bands_are_the_fill():
-    tile = make_tile({(60, 60, 120, 110): 4, (20, 130, 60, 170): 1}).without_pre()
+    tile = replace(make_tile({(60, 60, 120, 110): 4, (20, 130, 60, 170): 1}), pre=None)
     groups = group_levels([boxes({1: 60, 4: 60})])
     source = PairCrops([tile], groups, PairSettings(crop_px=64, fill=(0.25, 0.5, 0.75)))
     image, _ = source.crop(np.random.default_rng(1))
