@@ -12,7 +12,6 @@ from .georeference import UNREFERENCED
 from .grid import Grid
 from .source import RasterSource
 
-_SAME_PROPORTIONS = 0.02  # by which images without georeference may differ that show the same area
 _NODES = 65  # points along each axis by which the overlap is looked for
 
 Positions = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -112,14 +111,27 @@ def _place(raster: RasterSource, base: RasterSource) -> tuple[Affine, tuple[str,
             stated, lost = (raster, base) if base.crs is None else (base, raster)
             raise RasterError(f"{lost.path} has no CRS and {stated.path} has one: assign it its CRS.")
         return raster.transform, ()
-    across, down = base.width / raster.width, base.height / raster.height
-    if abs(across / down - 1.0) > _SAME_PROPORTIONS:
+    sizes = f"{raster.width} x {raster.height} and {base.width} x {base.height} pixels"
+    nowhere = f"Neither {raster.path} nor {base.path} says where it lies"
+    if not _have_same_proportions(raster, base):
         raise RasterError(
-            f"Neither {raster.path} nor {base.path} says where it lies, and their proportions differ, so "
-            "they cannot show the same area: georeference both, or cut them to the same area."
+            f"{nowhere}, and their proportions differ ({sizes}), so they cannot show the same area: "
+            "georeference both, or cut them to the same area."
         )
-    said = f"Neither {raster.path} nor {base.path} says where it lies: they are taken to show the same area."
-    return base.transform * Affine.scale(across, down), (said,)
+    said = f"{nowhere}: they are taken to show the same area."
+    if (raster.width, raster.height) != (base.width, base.height):
+        said = (
+            f"{nowhere}, and their sizes differ ({sizes}): they are taken to show the same area, and the former "
+            "is scaled to the latter. If they do not, georeference both."
+        )
+    scale = Affine.scale(base.width / raster.width, base.height / raster.height)
+    return base.transform * scale, (said,)
+
+
+def _have_same_proportions(raster: RasterSource, base: RasterSource) -> bool:
+    """Whether one factor makes the size of one raster that of the other, but for a pixel of the smaller."""
+    longest = max(raster.width, raster.height, base.width, base.height)
+    return bool(abs(raster.width * base.height - base.width * raster.height) <= longest)
 
 
 def _map(

@@ -231,12 +231,31 @@ def test_images_that_cannot_be_laid_over_each_other(
         open_pair(post, pre)
 
 
-def test_images_without_georeference_of_other_proportions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(100, 80), (98, 100), (197, 200), (50, 100)])
+def test_images_without_georeference_of_other_proportions_are_not_stretched_onto_each_other(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
     nowhere = {"crs": None, "transform": Affine.identity()}
     post = write_image(tmp_path / "post.tif", draw_town(100)[0], **nowhere)
-    pre = write_image(tmp_path / "pre.tif", draw_town(100)[0][:, :80], **nowhere)
-    with pytest.raises(RasterError, match="proportions differ"):
+    pre = write_image(tmp_path / "pre.tif", draw_town(200)[0][:, : size[0], : size[1]], **nowhere)
+    with pytest.raises(RasterError, match=rf"proportions differ \({size[1]} x {size[0]} and 100 x 100 "):
         open_pair(post, pre)
+
+
+@pytest.mark.parametrize("size", [(50, 50), (199, 200), (33, 34), (101, 100)])
+def test_images_without_georeference_of_other_size_are_scaled_which_is_said(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    nowhere = {"crs": None, "transform": Affine.identity()}
+    post = write_image(tmp_path / "post.tif", draw_town(100)[0], **nowhere)
+    pre = write_image(tmp_path / "pre.tif", draw_town(200)[0][:, : size[0], : size[1]], **nowhere)
+    pair, _ = open_pair(post, pre, align=False)
+    assert any(
+        f"sizes differ ({size[1]} x {size[0]} and 100 x 100 pixels)" in notice and "scaled" in notice
+        for notice in pair.notices
+    )
+    same, _ = open_pair(post, post, align=False)
+    assert not any("sizes differ" in notice for notice in same.notices)
 
 
 def test_a_rotated_image_whose_box_alone_overlaps(tmp_path: Path) -> None:
