@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy import ndimage
 from ..errors import JobError, RasterError
 from ..raster.gdal import bounded_gdal
 from ..raster.georeference import UNREFERENCED
+from ..raster.grid import Grid
 from ..raster.probability import (
     LEVELS,
     NODATA,
@@ -34,6 +36,9 @@ from .components import Bools, fill_islands
 from .ground import Ground
 from .layers import ORIGIN_FIELDS, LayerWriter, constant_columns
 from .windows import BlockProgress, Window, plan_windows
+
+ReadBand = Callable[[Window], NDArray[np.uint8]]
+"""From a window within the grid to its encoded probabilities, uint8 (height, width)."""
 
 LAYER = "buildings"
 CLASS_NAME = "building"
@@ -59,6 +64,24 @@ class Footprints:
 
     polygons: NDArray[np.object_]
     mean_p: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TracedBuildings:
+    """Buildings that are complete.
+
+    Attributes:
+        polygons: One a building, in coordinates of the CRS, shape (n,).
+        area_m2: float64 (n,).
+        mean_p: float64 (n,), mean probability of their pixels.
+    """
+
+    polygons: NDArray[np.object_]
+    area_m2: NDArray[np.float64]
+    mean_p: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.polygons)
 
 
 @dataclass(frozen=True)
@@ -117,9 +140,8 @@ def vectorize_buildings(
 ) -> Generator[BlockProgress, None, BuildingSummary]:
     """Write the buildings of a probability raster as polygons.
 
-    Windows are read with `CONTEXT_M` around them, so that both sides of a seam part buildings alike, and
-    the pieces of a building are joined across seams, however large it is; memory does not grow with the
-    raster. The same raster and parameters give the same features in the same order.
+    The same raster and parameters give the same features in the same order; memory does not grow with the
+    raster (`BuildingTracer`).
 
     Args:
         probability: Raster of encoded probabilities with Aftermap's tags.
@@ -131,7 +153,7 @@ def vectorize_buildings(
         band: Which band of the raster.
 
     Yields:
-        Progress after each window, and before each row of windows is finished.
+        Progress before each window.
 
     Raises:
         JobError: A parameter makes no sense.
@@ -142,77 +164,117 @@ def vectorize_buildings(
     gsd_m = read_tags(probability).gsd_m
     try:
         with rasterio.open(probability) as dataset:
-            layer = _BuildingLayer(buildings, dataset, gsd_m, min_area_m2, regularize, attributes)
-            size = Window(0, 0, dataset.height, dataset.width)
-            windows = plan_windows(dataset.height, dataset.width, 0)[0]
-            joiner = SeamJoiner()
-            for done, window in enumerate(windows):
-                yield BlockProgress(done, len(windows))
-                values, rows, cols = _read_view(dataset, band, window, gsd_m)
-                labels = _label(values, threshold, gsd_m)
-                found = outline_labels(labels[rows, cols], values[rows, cols], (window.row, window.col))
-                layer.write(joiner.add(window, found, _agreement(labels, rows, cols, window, size)))
-                if window.col + window.width == size.width:
-                    layer.write(joiner.end_row())
-            layer.close()
+            transform = UNREFERENCED if dataset.transform.is_identity else dataset.transform
+            grid = Grid(dataset.width, dataset.height, transform, dataset.crs, gsd_m, (1.0, 1.0))
+            tracer = BuildingTracer(grid, threshold=threshold, min_area_m2=min_area_m2, regularize=regularize)
+            writer = LayerWriter(buildings, LAYER, "Polygon", dataset.crs, FIELDS)
+            area_m2 = 0.0
+            while not tracer.is_done:
+                yield BlockProgress(tracer.done, tracer.total)
+                found = tracer.trace_next(partial(_read_band, dataset, band))
+                if len(found):
+                    area_m2 += float(found.area_m2.sum())
+                    measured = {"area_m2": found.area_m2, "mean_p": found.mean_p}
+                    constant = constant_columns(len(found), CLASS_NAME, attributes)
+                    writer.append(found.polygons, {**measured, **constant})
+            writer.close()
     except RasterioError as error:
         raise RasterError(f"{probability} cannot be read ({error}): detect the buildings again.") from error
-    return BuildingSummary(layer.count, layer.area_m2)
+    return BuildingSummary(writer.count, area_m2)
 
 
-class _BuildingLayer:
-    """Finishes buildings and writes them."""
+class BuildingTracer:
+    """Outlines the buildings of a grid window by window, row by row, as far as its pixels are known.
 
-    def __init__(
-        self,
-        path: Path,
-        dataset: DatasetReader,
-        gsd_m: float,
-        min_area_m2: float,
-        regularize: bool,
-        origin: Mapping[str, str],
-    ) -> None:
-        transform = UNREFERENCED if dataset.transform.is_identity else dataset.transform
-        self._ground = Ground(transform, dataset.crs, gsd_m)
-        self._size_px = (dataset.width, dataset.height)
-        self._gsd_m, self._min_area_m2, self._regularize = gsd_m, min_area_m2, regularize
-        self._origin = origin
-        self._writer = LayerWriter(path, LAYER, "Polygon", dataset.crs, FIELDS)
-        self.area_m2 = 0.0
+    Windows are read with `CONTEXT_M` around them, so that both sides of a seam part buildings alike, and
+    the pieces of a building are joined across seams, however large it is; memory does not grow with the
+    grid. The same pixels and parameters give the same buildings in the same order.
+    """
+
+    def __init__(self, grid: Grid, *, threshold: float, min_area_m2: float, regularize: bool) -> None:
+        """Trace nothing yet.
+
+        Args:
+            grid: Of the pixels.
+            threshold: Probability from which a pixel is building, 0 (excluded) to 1.
+            min_area_m2: Smaller buildings are left out.
+            regularize: As in `outline_buildings`.
+
+        Raises:
+            JobError: A parameter makes no sense.
+        """
+        _check(threshold, min_area_m2)
+        self._size = Window(0, 0, grid.height, grid.width)
+        self._gsd_m, self._ground = grid.gsd_m, Ground(grid.transform, grid.crs, grid.gsd_m)
+        self._threshold, self._min_area_m2, self._regularize = threshold, min_area_m2, regularize
+        self._windows = plan_windows(grid.height, grid.width, 0)[0]
+        self._joiner = SeamJoiner()
+        self.done = 0
+        """Windows that are traced."""
 
     @property
-    def count(self) -> int:
-        """Buildings written by `close`."""
-        return self._writer.count
+    def total(self) -> int:
+        """Windows in all."""
+        return len(self._windows)
 
-    def write(self, found: Pieces) -> None:
-        """Write complete buildings, less the small ones."""
+    @property
+    def is_done(self) -> bool:
+        """Whether all windows are traced."""
+        return self.done == self.total
+
+    @property
+    def rows_needed(self) -> int:
+        """Rows of the grid that have to be known for the next window to be traced."""
+        view = _view_of(self._windows[self.done], self._size, self._gsd_m)
+        return view.row + view.height
+
+    @property
+    def rows_done(self) -> int:
+        """Rows of the grid in which every building that does not reach further down has been given out."""
+        return self._size.height if self.is_done else self._windows[self.done].row
+
+    def trace_next(self, read: ReadBand) -> TracedBuildings:
+        """Trace the next window.
+
+        Args:
+            read: Reads encoded probabilities. Where it raises, the same window can be traced again.
+
+        Returns:
+            The buildings that are complete with it.
+        """
+        window = self._windows[self.done]
+        view = _view_of(window, self._size, self._gsd_m)
+        values = read(view)
+        rows = slice(window.row - view.row, window.row - view.row + window.height)
+        cols = slice(window.col - view.col, window.col - view.col + window.width)
+        labels = _label(values, self._threshold, self._gsd_m)
+        found = outline_labels(labels[rows, cols], values[rows, cols], (window.row, window.col))
+        complete = self._joiner.add(window, found, _agreement(labels, rows, cols, window, self._size))
+        if window.col + window.width == self._size.width:
+            complete = complete.followed_by(self._joiner.end_row())
+        self.done += 1
+        return self._finish(complete)
+
+    def _finish(self, found: Pieces) -> TracedBuildings:
+        """Straighten and measure complete buildings, less the small ones."""
         points = shapely.get_coordinates(shapely.point_on_surface(found.polygons))
         m2_a_pixel = self._ground.square_metres_per_pixel(points)
         is_large = found.sizes_px * m2_a_pixel >= self._min_area_m2
         found, m2_a_pixel = found.chosen(is_large), m2_a_pixel[is_large]
-        if len(found) == 0:
-            return
-        polygons = _finish_outlines(found.polygons, self._gsd_m, self._size_px, self._regularize)
-        area_m2 = shapely.area(polygons) * m2_a_pixel
-        self._writer.append(
+        frame = (self._size.width, self._size.height)
+        polygons = _finish_outlines(found.polygons, self._gsd_m, frame, self._regularize)
+        return TracedBuildings(
             shapely.transform(polygons, self._ground.coordinates),
-            {
-                "area_m2": area_m2,
-                "mean_p": found.totals / found.sizes_px / LEVELS,
-                **constant_columns(len(found), CLASS_NAME, self._origin),
-            },
+            shapely.area(polygons) * m2_a_pixel,
+            found.totals / found.sizes_px / LEVELS,
         )
-        self.area_m2 += float(area_m2.sum())
-
-    def close(self) -> None:
-        """Complete the file."""
-        self._writer.close()
 
 
 def _finish_outlines(
     polygons: NDArray[np.object_], gsd_m: float, size_px: tuple[int, int], regularize: bool
 ) -> NDArray[np.object_]:
+    if len(polygons) == 0:
+        return polygons
     if regularize:
         return straighten_outlines(polygons, gsd_m, size_px)
     return simplify_outlines(polygons, size_px)
@@ -235,19 +297,21 @@ def _without_whiskers(mask: Bools, width_px: int) -> Bools:
     return opened
 
 
-def _read_view(
-    dataset: DatasetReader, band: int, window: Window, gsd_m: float
-) -> tuple[NDArray[np.uint8], slice, slice]:
-    """A window with its surroundings as far as the raster goes: values, and where the window lies in them."""
+def _view_of(window: Window, size: Window, gsd_m: float) -> Window:
+    """A window with its surroundings as far as the grid goes."""
     context = math.ceil(CONTEXT_M / gsd_m)
     top, left = max(window.row - context, 0), max(window.col - context, 0)
-    bottom = min(window.row + window.height + context, dataset.height)
-    right = min(window.col + window.width + context, dataset.width)
+    bottom = min(window.row + window.height + context, size.height)
+    right = min(window.col + window.width + context, size.width)
+    return Window(top, left, bottom - top, right - left)
+
+
+def _read_band(dataset: DatasetReader, band: int, window: Window) -> NDArray[np.uint8]:
     with bounded_gdal():
-        values = dataset.read(band, window=RasterWindow.from_slices((top, bottom), (left, right)))
-    rows = slice(window.row - top, window.row - top + window.height)
-    cols = slice(window.col - left, window.col - left + window.width)
-    return values, rows, cols
+        values: NDArray[np.uint8] = dataset.read(
+            band, window=RasterWindow(window.col, window.row, window.width, window.height)
+        )
+    return values
 
 
 def _agreement(labels: Labels, rows: slice, cols: slice, window: Window, size: Window) -> dict[str, Bools]:
