@@ -48,7 +48,7 @@ from .version import read_version
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """What the process answers; argparse itself exits with `USAGE`."""
 
-_TASKS = ("roads", "damage")
+_TASKS = ("roads", "buildings", "damage")
 _GRACE_S = 1.5  # from Ctrl-C to the end of the process, whatever it does
 _SHORT = 120  # characters of a value in a table; --json gives all
 

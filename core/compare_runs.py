@@ -23,11 +23,10 @@ from .progress import Span, plan_spans
 from .raster.probability import decode_probabilities
 from .reports import check_report_folder, publish_report
 from .scoring import find_scored_tiles, score_tiles
+from .tasks import find_tile_task
 
 TABLE_NAME = "comparison.md"
-_TASK = "roads"
 _DRAWN_TILES = 12
-_SCORES = ("iou", "f1", "precision", "recall", "relaxed_f1", "cldice", "apls")
 _CURVES = {"iou": "validation IoU", "loss": "validation cross-entropy"}
 
 
@@ -64,8 +63,10 @@ def compare_runs(job: CompareRuns) -> Iterator[Event]:
         raise JobError("A comparison needs two models or more: name another one.")
     folder = Path(job.report)
     check_report_folder(folder)
-    packages = [find_package(name, map(Path, job.model_folders), _TASK) for name in job.models]
-    tiles = yield from find_scored_tiles(Path(job.folder), job.mask_value, job.splits, job.part)
+    folders = [Path(name) for name in job.model_folders]
+    task = find_tile_task(find_package(job.models[0], folders).card.task)
+    packages = [find_package(name, folders, task.name) for name in job.models]
+    tiles = yield from find_scored_tiles(Path(job.folder), task.name, job.mask_value, job.splits, job.part)
     spans = plan_spans({str(i): 1.0 for i in range(len(packages))})
     with tempfile.TemporaryDirectory(prefix="aftermap-comparison-") as scratch:
         runs = []
@@ -108,10 +109,11 @@ def _score(
 
     card = package.card
     segmenter = load_segmenter(package, job.device)
-    scores = ModelScores(card.threshold)
+    task = find_tile_task(card.task)
+    scores = ModelScores(card.threshold, task)
     scored = score_tiles(tiles, segmenter, len(card.bands), job.gsd_m or card.gsd_m)
     for done, tile in enumerate(scored, start=1):
-        scores.add(tile.scores(card.threshold))
+        scores.add(tile.scores(card.threshold, task.is_linear))
         np.save(levels / f"{done - 1}.npy", tile.levels)
         yield span.at(done / len(tiles), f"Scoring {name}: tile {done} of {len(tiles)}")
     return scores
@@ -175,10 +177,10 @@ def _report(job: CompareRuns, runs: Sequence[_Run], pictures: Mapping[str, Path]
 
 def _score_table(runs: Sequence[_Run]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (run.name, run.card.threshold, *(run.scores.intervals()[name] for name in _SCORES)) for run in runs
+        (run.name, run.card.threshold, *run.scores.intervals().values()) for run in runs
     ]
     return Table(
-        ("model", "threshold", *(SCORE_NAMES[name] for name in _SCORES)),
+        ("model", "threshold", *(SCORE_NAMES[name] for name in runs[0].scores.names)),
         rows,
         "At each model's own threshold",
     )
@@ -189,9 +191,9 @@ def _difference_table(runs: Sequence[_Run]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for run in others:
         differences = first.scores.differences(run.scores)
-        rows.append((run.name, *(differences[name] for name in _SCORES)))
+        rows.append((run.name, *differences.values()))
     caption = f"Differences to {first.name}; a star marks those whose interval lies on one side of 0"
-    return Table(("model", *(SCORE_NAMES[name] for name in _SCORES)), rows, caption)
+    return Table(("model", *(SCORE_NAMES[name] for name in first.scores.names)), rows, caption)
 
 
 def _learning_curves(runs: Sequence[_Run]) -> tuple[Block, ...]:
@@ -236,7 +238,7 @@ def _difference_pictures(runs: Sequence[_Run], pictures: Mapping[str, Path]) -> 
 def _values(run: _Run, package: Package, first: _Run) -> dict[str, Any]:
     intervals, differences = run.scores.intervals(), first.scores.differences(run.scores)
     found: dict[str, Any] = {"name": run.name, "path": str(package.path), "threshold": run.card.threshold}
-    for name in _SCORES:
+    for name in run.scores.names:
         found |= {
             name: intervals[name].value,
             f"{name}_low": intervals[name].low,

@@ -38,7 +38,7 @@ def copy_tiles(job: CopyTiles) -> Generator[Event, None, None]:
             (f"{survey.content.folder.resolve().name}_{tile.stem}" if len(surveys) > 1 else tile.stem, tile)
             for survey in surveys
             for tile, record in survey.usable
-            if record.road_share >= job.min_share
+            if record.class_share >= job.min_share
         ]
         if not tiles:
             raise DatasetError(

@@ -36,11 +36,11 @@ from .jobs import EvaluateModel, Event, Figure, Progress, Result
 from .progress import Span, plan_spans
 from .reports import check_report_folder, publish_report
 from .scoring import ScoredTile, find_scored_tiles, probe_tiles, score_tiles
+from .tasks import TILE_TASKS, find_tile_task
 
 if TYPE_CHECKING:
     from .networks.segmenter import Segmenter
 
-_TASK = "roads"
 _DRAWN_TILES = 24
 
 
@@ -63,13 +63,15 @@ def evaluate_model(job: EvaluateModel) -> Iterator[Event]:
 
         yield from evaluate_damage(job, package)
         return
-    if package.card.task != _TASK:
+    if package.card.task not in TILE_TASKS:
         raise ModelError(
             f"{job.model} is a model for {package.card.task}, which cannot be scored: choose another."
         )
     if job.report:
         check_report_folder(Path(job.report))
-    tiles = yield from find_scored_tiles(Path(job.folder), job.mask_value, job.splits, job.part)
+    tiles = yield from find_scored_tiles(
+        Path(job.folder), package.card.task, job.mask_value, job.splits, job.part
+    )
     yield Progress(0.0, f"Loading {package.card.name}")
     from .networks.segmenter import load_segmenter
 
@@ -111,7 +113,7 @@ class WorstTiles:
         self._worst: list[tuple[float, int, str]] = []
 
     def add(self, tile: ScoredTile, threshold: float, iou: float, wrong_px: int) -> None:
-        """Draw a tile if it is among the worst; one without any road is the best."""
+        """Draw a tile if it is among the worst; one without the class is the best."""
         image = str(tile.tile.image)
         rank = (-2.0 if math.isnan(iou) else -iou, wrong_px, image)
         if self._size == 0 or (len(self._worst) == self._size and rank < self._worst[0]):
@@ -139,10 +141,11 @@ def _score(
     gallery: WorstTiles,
 ) -> Generator[Event, None, ModelScores]:
     card = package.card
-    scores = ModelScores(card.threshold if job.threshold is None else job.threshold)
+    task = find_tile_task(card.task)
+    scores = ModelScores(card.threshold if job.threshold is None else job.threshold, task)
     scored = score_tiles(tiles, segmenter, len(card.bands), job.gsd_m or card.gsd_m)
     for done, tile in enumerate(scored, start=1):
-        found = tile.scores(scores.threshold)
+        found = tile.scores(scores.threshold, task.is_linear)
         scores.add(found)
         gallery.add(tile, scores.threshold, found.iou, found.wrong_px)
         yield span.at(done / len(tiles), f"Scoring: tile {done} of {len(tiles)}")
@@ -197,7 +200,7 @@ def model_sections(scores: ModelScores, card: Card) -> list[Section]:
     return [
         score_section(scores),
         threshold_section(scores.counts, scores.threshold),
-        calibration_section(scores.counts, fit_scaling(scores.counts)),
+        calibration_section(scores.counts, fit_scaling(scores.counts), scores.task.class_name),
         confusion_section(confusion_of(scores, str(card.classes[0]["name"]))),
     ]
 
@@ -207,8 +210,8 @@ def _richest_tile(
 ) -> NDArray[np.uint8]:
     """The image of the tile with most of the class."""
     card = package.card
-    road_px = [tile.pixels[0] + tile.pixels[2] for tile in scores.tiles]
-    richest = tiles[road_px.index(max(road_px))]
+    class_px = [tile.pixels[0] + tile.pixels[2] for tile in scores.tiles]
+    richest = tiles[class_px.index(max(class_px))]
     return read_tile(richest, job.gsd_m or card.gsd_m, len(card.bands)).image
 
 

@@ -15,6 +15,7 @@ from .datasets.folders import LabelledTile
 from .jobs import Event, Figure, PlanTraining, Result
 from .runs import cache_folder, digest
 from .scan_tiles import describe_tile, write_json
+from .tasks import find_tile_task
 from .training.diagnosis import diagnose_plan
 from .training.figures import draw_augmentation_sheet
 from .training.losses import constant_loss, positive_weight_formula, suggest_positive_weight
@@ -44,6 +45,11 @@ def plan_training(job: PlanTraining) -> Iterator[Event]:
         JobError: A parameter makes no sense.
         OutputError: The preview cannot be written.
     """
+    if job.task == "damage":
+        from .plan_damage import plan_damage
+
+        yield from plan_damage(job)
+        return
     check_job(job)
     sets = yield from find_sets(job)
     card = at_working_resolution(job, sets, start_network(job)[1])
@@ -81,15 +87,23 @@ def plan_training(job: PlanTraining) -> Iterator[Event]:
 
 def _write_tiles(job: PlanTraining, sets: Sequence[TileSet]) -> Path:
     """The tiles and on which side of the split each stands, as JSON in the cache."""
-    tiles = []
+    tiles, class_name = [], find_tile_task(job.task).class_name
     for one in sets:
         for part in ("train", "validation", "below_min_share", "left_out"):
             some: list[LabelledTile] = getattr(one, part)
-            tiles += [{**describe_tile(one.folder, t, one.records[t.image]), "part": part} for t in some]
-    key = digest({"folders": job.folders, "validation": job.validation, "splits": job.splits})[:16]
-    path = cache_folder(job.cache) / "indexes" / f"plan-{key}.json"
+            tiles += [
+                {**describe_tile(one.folder, t, one.records[t.image], class_name), "part": part} for t in some
+            ]
+    path = plan_path(job)
     write_json(path, tiles)
     return path
+
+
+def plan_path(job: PlanTraining) -> Path:
+    """Where the tiles of a plan are listed, in the cache."""
+    named = ("folders", "task", "validation", "splits")
+    key = digest({name: getattr(job, name) for name in named})[:16]
+    return cache_folder(job.cache) / "indexes" / f"plan-{key}.json"
 
 
 def _draw_preview(

@@ -33,8 +33,6 @@ from .raster.region import plan_region
 from .raster.tiling import plan_tiles
 from .runs import cache_folder
 
-_TASK = "roads"
-
 OCCLUSIONS = {1: "cars", 2: "trees", 3: "shadows"}
 """Codes of occlusion masks, and what they mean."""
 
@@ -48,10 +46,10 @@ class ScoredTile:
         tile: Its files.
         gsd_m: Its ground resolution.
         image: uint8 (bands, h, w).
-        labels: uint8 (2, h, w): road and building, 0, 1 or `IGNORE`.
+        labels: uint8 (2, h, w): the class, and buildings where they are not the class; 0, 1 or `IGNORE`.
         levels: uint8 (h, w): probability levels 0 to 254, 255 no data.
         counts: Its pixels by level.
-        hidden: Its road pixels by level, under each kind of cover (1 a car, 2 a tree, 3 a shadow).
+        hidden: Its pixels of the class by level, under each kind of cover (1 a car, 2 a tree, 3 a shadow).
     """
 
     stem: str
@@ -69,7 +67,7 @@ class ScoredTile:
         return decode_probabilities(self.levels)[0]
 
     def masks(self, level: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """What is at or over a level, and what is road, bool (h, w) each; neither where that is not known."""
+        """What is at or over a level, and what is the class, bool (h, w) each; neither where not known."""
         known = (self.labels[0] != IGNORE) & (self.levels != NODATA)
         return (self.levels >= level) & known, (self.labels[0] == 1) & known
 
@@ -77,10 +75,15 @@ class ScoredTile:
         """`relaxed_counts` with what is at or over a level as the prediction."""
         return relaxed_counts(*self.masks(level))
 
-    def scores(self, threshold: float) -> TileScores:
-        """All of the tile's scores at a threshold; it takes about a third of a second a megapixel."""
+    def scores(self, threshold: float, is_linear: bool) -> TileScores:
+        """All of the tile's scores at a threshold; it takes about a third of a second a megapixel.
+
+        Args:
+            threshold: 0 to 1.
+            is_linear: Whether the class is one of lines, which topology scores judge.
+        """
         prediction, truth = self.masks(level_of(threshold))
-        relaxed, cldice, apls = score_masks(prediction, truth, self.probabilities, self.gsd_m)
+        relaxed, cldice, apls = score_masks(prediction, truth, self.probabilities, self.gsd_m, is_linear)
         return TileScores(
             stem=self.stem,
             image=str(self.tile.image),
@@ -95,12 +98,13 @@ class ScoredTile:
 
 
 def find_scored_tiles(
-    folder: Path, mask_value: str, splits: str, part: str
+    folder: Path, task: str, mask_value: str, splits: str, part: str
 ) -> Generator[Progress, None, list[LabelledTile]]:
     """The tiles of a folder that are to be scored, which know how their masks are coded.
 
     Args:
         folder: Which.
+        task: For what they are labelled.
         mask_value: What in a mask is the class; empty: it is found out from all masks of the folder.
         splits: JSON file with lists of tiles; empty: all tiles are scored.
         part: Which of its lists.
@@ -109,14 +113,14 @@ def find_scored_tiles(
         DatasetError: There are none, or one of them cannot be used: a score without it would be another.
         JobError: `mask_value` makes no sense.
     """
-    for news in survey_folder(folder, cache_folder() / "indexes", mask_value=mask_value):
+    for news in survey_folder(folder, cache_folder() / "indexes", task=task, mask_value=mask_value):
         if isinstance(news, Survey):
             survey = news
         else:
             yield Progress(0.0, f"Indexing {folder.name}: tile {news.done} of {news.total}")
     tiles = [replace(t, coding=r.coding) for t, r in zip(survey.content.tiles, survey.records, strict=True)]
     if splits:
-        tiles = select_tiles(tiles, read_splits(Path(splits), folder, _TASK).get(part, []), folder)
+        tiles = select_tiles(tiles, read_splits(Path(splits), folder, task).get(part, []), folder)
     problem_of = {r.stem: r.problem for r in survey.records}
     for tile in tiles:
         if problem_of[tile.stem]:

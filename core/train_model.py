@@ -213,7 +213,7 @@ def _validate(run: _Run) -> Generator[Event, None, None]:
         history.drawn = [_choose_drawn(one, counts) for one, counts in zip(run.sets, tiles, strict=True)]
         if not any(c.positive.any() for counts in tiles for c in counts):
             yield Warning(
-                "No validation tile shows a road, so neither rounds nor thresholds can be compared: "
+                "No validation tile shows the class, so neither rounds nor thresholds can be compared: "
                 "add tiles that do."
             )
     history.add_round(scores, trainer.averaged)
@@ -294,7 +294,7 @@ def _finish(run: _Run, start: State | None) -> Generator[Event, None, Result]:
     network, tiles, share = yield from _choose_network(run, start)
     summary = _summarise(tiles, run.card.threshold)
     unscaled = _sum([c for counts in tiles for c in counts])
-    # A tile or two say nothing of how frequent roads are elsewhere, which is what a bias is about.
+    # A tile or two say nothing of how frequent the class is elsewhere, which is what a bias is about.
     scaling = fit_scaling(unscaled) if sum(map(len, tiles)) >= _TELLING_TILES else Scaling()
     whole = scaling.following(Scaling.of(run.card.calibration))
     card = dataclasses.replace(
@@ -394,7 +394,7 @@ def _finish_card(run: _Run, card: Card, final: FinalScores, share: float) -> Car
             "best_step": best["step"] if best else 0,
             "mixture": share,
             "parameters": count_parameters(run.trainer.network),
-            "sampled_road_share": round(run.source.sampled_share, 4),
+            "sampled_class_share": round(run.source.sampled_share, 4),
             "rounds": run.history.rounds,
             "curve": run.history.steps[:: max(1, len(run.history.steps) // 100)],
         },

@@ -32,6 +32,7 @@ from .evaluation.tile_scores import ModelScores
 from .jobs import Event, Progress
 from .networks.segmenter import Segmenter
 from .scoring import probe_tiles, score_tiles
+from .tasks import find_tile_task
 from .training_steps import TileSet
 
 _DRAWN_TILES = 12
@@ -101,13 +102,14 @@ def score_finally(
         folder: For the pictures of the worst tiles.
     """
     gallery = WorstTiles(folder, _DRAWN_TILES)
-    final = FinalScores(ModelScores(card.threshold), pictures=gallery.pictures)
+    task = find_tile_task(card.task)
+    final = FinalScores(ModelScores(card.threshold, task), pictures=gallery.pictures)
     bands, gsd_m = len(card.bands), gsd_m or card.gsd_m
     for one in sets:
-        scores = ModelScores(card.threshold)
+        scores = ModelScores(card.threshold, task)
         final.by_set.append((one.name, scores))  # two folders may have one name
         for tile in score_tiles(one.validation, segmenter, bands, gsd_m):
-            found = tile.scores(card.threshold)
+            found = tile.scores(card.threshold, task.is_linear)
             scores.add(found)
             final.total.add(found)
             gallery.add(tile, card.threshold, found.iou, found.wrong_px)
@@ -120,7 +122,7 @@ def score_finally(
 def _probe(
     tiles: Sequence[LabelledTile], segmenter: Segmenter, bands: int, gsd_m: float, scores: ModelScores
 ) -> Generator[Event, None, dict[str, float]]:
-    """The colour probe on tiles evenly over all; nothing where they show no road."""
+    """The colour probe on tiles evenly over all; nothing where none shows the class."""
     at = np.unique(np.linspace(0, len(tiles) - 1, min(len(tiles), _PROBED_TILES)).astype(int))
     clean = LevelCounts()
     for i in at:
@@ -161,7 +163,9 @@ def report_training(facts: TrainingFacts, final: FinalScores) -> Report:
             _data_section(facts.sets, final),
             score_section(scores),
             threshold_section(scores.counts, card.threshold),
-            calibration_section(facts.unscaled, facts.scaling, ("before scaling", "after scaling")),
+            calibration_section(
+                facts.unscaled, facts.scaling, scores.task.class_name, ("before scaling", "after scaling")
+            ),
             confusion_section(confusion_of(scores, str(card.classes[0]["name"]))),
             *([probe_section(final.probe)] if final.probe else []),
             tile_section(scores, final.pictures),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .cards import Card, find_package
+from .cards import Card, Package, find_package, threshold_of
 from .datasets.crops import NEGATIVE_BELOW, CropSettings, CropSource, weigh_tiles
-from .datasets.folders import LabelledTile, TileArrays, read_splits, read_tile
+from .datasets.folders import IGNORE, LabelledTile, TileArrays, read_splits, read_tile
 from .datasets.footprints import Footprint
 from .datasets.index import IndexProgress, TileRecord
 from .datasets.splits import plan_folder_split, plan_listed_split, plan_split
@@ -28,6 +29,7 @@ from .networks.devices import choose_device, choose_precision
 from .networks.package import load_network
 from .networks.unet import SegmentationNetwork, UNet, build_network, load_encoder_weights
 from .runs import cache_folder
+from .tasks import BUILDINGS, TileTask, find_tile_task
 from .training.diagnosis import TrainingPlan
 from .training.losses import build_loss, suggest_positive_weight, sum_heads
 from .training.schedules import Schedule, build_schedule
@@ -39,7 +41,6 @@ ROUNDS = 10
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _NEW_ARCHITECTURE = {"name": "unet", "encoder": "mobilenet_v2", "decoder": "light", "dilated_centre": True}
-_HEADS = ("road", "building")
 _TILE_PX = 1536  # large tiles: less is computed twice, and fewer pixels lie near a border
 _SYNTHETIC_SCENES = 240
 _SYNTHETIC_PX = 768
@@ -109,8 +110,7 @@ def check_job(job: TrainModel) -> None:
     """
     if not job.folders:
         raise JobError("No folder of labelled tiles was given: name at least one.")
-    if job.task != "roads":
-        raise JobError(f"This version trains for roads, not for {job.task!r}.")
+    find_tile_task(job.task)
     if job.crop_px and (job.crop_px % 32 or job.crop_px < 64):
         raise JobError(f"Crops of {job.crop_px} px do not work: choose a multiple of 32 from 64 on.")
     if job.batch_size < 0 or job.accumulate < 1 or job.scale_jitter < 1:
@@ -166,9 +166,9 @@ def _find_set(job: TrainModel, folder: Path, licence: str) -> Generator[Event, N
         listed = {part: [s for s in stems if s not in broken] for part, stems in lists.items()}
         split = plan_listed_split(tiles, listed, folder, footprints)
     else:
-        shares = [records[t.image].road_share for t in tiles]
+        shares = [records[t.image].class_share for t in tiles]
         split = plan_split(tiles, shares, job.validation_share, footprints)
-    kept = [t for t in split.train if records[t.image].road_share >= job.min_share]
+    kept = [t for t in split.train if records[t.image].class_share >= job.min_share]
     if not kept or not split.validation:
         raise DatasetError(
             f"{folder} leaves {len(kept)} training and {len(split.validation)} validation tiles: "
@@ -179,7 +179,7 @@ def _find_set(job: TrainModel, folder: Path, licence: str) -> Generator[Event, N
         licence,
         kept,
         split.validation,
-        below_min_share=[t for t in split.train if records[t.image].road_share < job.min_share],
+        below_min_share=[t for t in split.train if records[t.image].class_share < job.min_share],
         left_out=split.left_out,
         records=records,
         split=split.how,
@@ -205,19 +205,23 @@ def _survey(job: TrainModel, folder: Path) -> Generator[Event, None, Survey]:
 def start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
     """The network that a job starts from, and the card that it will have.
 
+    A model that was made for another task serves if one of its outputs is the class, as that of a road model
+    for buildings is: the new network keeps that output and leaves the others.
+
     Raises:
         ModelError: The start model, the architecture or the encoder weights do not fit.
     """
+    task = find_tile_task(job.task)
     if job.start_from != "scratch":
-        name = "" if job.start_from == "starter" else job.start_from
-        package = find_package(name, map(Path, job.model_folders), job.task)
-        gsd_m = job.working_gsd_m or package.card.gsd_m
-        card = dataclasses.replace(
-            package.card, name=_name(job), title=f"Roads, fine-tuned from {package.card.name}", gsd_m=gsd_m
-        )
-        return load_network(package), card
+        package = _find_start(job)
+        network, card = load_network(package), package.card
+        if card.task != task.name:
+            network, card = _with_one_head(network, card, task)
+        gsd_m = job.working_gsd_m or card.gsd_m
+        title = f"{task.title}, fine-tuned from {package.card.name}"
+        return network, dataclasses.replace(card, name=_name(job), title=title, gsd_m=gsd_m)
     architecture = {**_NEW_ARCHITECTURE, **job.architecture}
-    architecture.setdefault("heads", _HEADS)
+    architecture.setdefault("heads", task.heads)
     torch.manual_seed(job.seed)
     network = build_network(architecture)
     if job.encoder_weights:
@@ -238,10 +242,10 @@ def start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
     )
     card = Card(
         name=_name(job),
-        title=f"Roads, {architecture.get('encoder', 'textbook')}",
+        title=f"{task.title}, {architecture.get('encoder', 'textbook')}",
         task=job.task,
         architecture={**architecture, "heads": list(network.heads)},
-        classes=({"code": 1, "name": "road", "colour": "#e6005a"},),
+        classes=(_describe_class(task),),
         bands=bands,
         radiometry={
             "scaling": "uint8 / 255; other types stretched between their 0.5 and 99.5 percentiles",
@@ -256,6 +260,43 @@ def start_network(job: TrainModel) -> tuple[SegmentationNetwork, Card]:
         threshold=0.5,
     )
     return network, card
+
+
+def _find_start(job: TrainModel) -> Package:
+    """The package that a job starts from.
+
+    Raises:
+        ModelError: There is none, or it does not know the class.
+    """
+    task, folders = find_tile_task(job.task), [Path(folder) for folder in job.model_folders]
+    name = "" if job.start_from == "starter" else job.start_from
+    return find_package(name, folders, head=task.class_name, prefers=task.name)
+
+
+def _with_one_head(
+    network: SegmentationNetwork, card: Card, task: TileTask
+) -> tuple[SegmentationNetwork, Card]:
+    """The same network with the output for the class of a task alone, and its card without scores."""
+    at = network.heads.index(task.class_name)
+    architecture = {**card.architecture, "heads": [task.class_name]}
+    small = build_network(architecture)
+    state = network.state_dict()
+    state.update({k: v[at : at + 1] for k, v in state.items() if k.startswith("head.")})
+    small.load_state_dict(state)
+    card = dataclasses.replace(
+        card,
+        task=task.name,
+        architecture=architecture,
+        classes=(_describe_class(task),),
+        threshold=threshold_of(card, task.class_name),
+        calibration={},
+        metrics=(),
+    )
+    return small.eval(), card
+
+
+def _describe_class(task: TileTask) -> dict[str, Any]:
+    return {"code": 1, "name": task.class_name, "colour": task.colour}
 
 
 def _name(job: TrainModel) -> str:
@@ -338,14 +379,14 @@ def draw_weights(sets: Sequence[TileSet]) -> list[float]:
 
 def sampled_share(job: TrainModel, sets: Sequence[TileSet]) -> float:
     """Class share of the tiles as the sampler draws them, from the index alone."""
-    shares = np.array([one.records[t.image].road_share for one in sets for t in one.train])
+    shares = np.array([one.records[t.image].class_share for one in sets for t in one.train])
     return float(shares @ weigh_tiles(shares, np.array(draw_weights(sets)), job.sampler))
 
 
 def pixel_share(sets: Sequence[TileSet], tiles: Sequence[Sequence[LabelledTile]]) -> float:
     """Class share of the labelled pixels of some tiles of each set."""
     records = [one.records[t.image] for one, some in zip(sets, tiles, strict=True) for t in some]
-    return sum(r.road_px for r in records) / max(sum(r.valid_px for r in records), 1)
+    return sum(r.class_px for r in records) / max(sum(r.valid_px for r in records), 1)
 
 
 def make_plan(job: TrainModel, sets: Sequence[TileSet], recipe: Recipe) -> TrainingPlan:
@@ -376,7 +417,7 @@ def make_plan(job: TrainModel, sets: Sequence[TileSet], recipe: Recipe) -> Train
 
 def _negatives(sets: Sequence[TileSet], tiles: Sequence[Sequence[LabelledTile]]) -> int:
     return sum(
-        one.records[t.image].road_share < NEGATIVE_BELOW
+        one.records[t.image].class_share < NEGATIVE_BELOW
         for one, some in zip(sets, tiles, strict=True)
         for t in some
     )
@@ -440,7 +481,7 @@ def make_trainer(
         accumulate=job.accumulate,
     )
     share = sources[0].sampled_share
-    # Roads are thin, and a skeleton says where they run; a roof's says nothing.
+    # A line is thin, and a skeleton says where it runs; a roof's says nothing.
     of_class, of_roofs = (
         build_loss(job.loss, share, positive_weight=job.positive_weight, skeleton_weight=weight)
         for weight in (job.skeleton_weight, 0.0)
@@ -461,6 +502,8 @@ def _generate_tiles(job: TrainModel) -> Generator[Event, None, list[TileArrays]]
         gsd_m = float(np.exp(rng.uniform(np.log(0.35), np.log(1.0))))
         scene = generate_scene(int(rng.integers(2**31)), _SYNTHETIC_PX, gsd_m)
         labels = np.stack((scene.road, scene.building)).astype(np.uint8)
+        if job.task == BUILDINGS.name:
+            labels = np.stack((scene.building, np.full_like(labels[0], IGNORE)))
         tiles.append(
             TileArrays(f"generated-{i}", np.ascontiguousarray(np.moveaxis(scene.image, 2, 0)), labels, gsd_m)
         )

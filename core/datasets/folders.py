@@ -36,7 +36,8 @@ class TileArrays:
 
     Attributes:
         image: uint8 (bands, h, w); invalid pixels are 0.
-        labels: uint8 (2, h, w): road and building, 0 or 1, `IGNORE` where invalid or unlabelled.
+        labels: uint8 (2, h, w): the class, and buildings where they are not the class; 0 or 1, `IGNORE` where
+            invalid or unlabelled.
         gsd_m: Its ground resolution in metres, after the file or as it was given.
     """
 

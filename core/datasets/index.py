@@ -62,8 +62,8 @@ class TileRecord:
         width: In pixels.
         height: In pixels.
         valid_px: Pixels that are neither nodata nor unlabelled.
-        road_px: Road pixels among them.
-        building_px: Building pixels among them; none where there is no building mask.
+        class_px: Pixels of the class among them.
+        building_px: Building pixels among them; none where no building mask stands beside that of the class.
         gsd_m: Its ground resolution in metres; none where its file does not tell.
         footprint: Its corners in degrees; none where it is not georeferenced.
         coding: How its mask is coded.
@@ -74,7 +74,7 @@ class TileRecord:
     width: int = 0
     height: int = 0
     valid_px: int = 0
-    road_px: int = 0
+    class_px: int = 0
     building_px: int | None = None
     gsd_m: float | None = None
     footprint: Footprint | None = None
@@ -87,9 +87,9 @@ class TileRecord:
         return bounds_of(self.footprint)
 
     @property
-    def road_share(self) -> float:
-        """Share of the road pixels among the valid ones, 0 to 1."""
-        return self.road_px / self.valid_px if self.valid_px else 0.0
+    def class_share(self) -> float:
+        """Share of the class among the valid pixels, 0 to 1."""
+        return self.class_px / self.valid_px if self.valid_px else 0.0
 
     @property
     def building_share(self) -> float | None:
@@ -133,7 +133,11 @@ class _Reading:
 
 
 def index_tiles(
-    tiles: Sequence[LabelledTile], cache: Path, gsd_m: float = 1.0, mask_value: str = ""
+    tiles: Sequence[LabelledTile],
+    cache: Path,
+    gsd_m: float = 1.0,
+    mask_value: str = "",
+    known_coding: MaskCoding | None = None,
 ) -> Iterator[IndexProgress | list[TileRecord]]:
     """Index tiles; yields progress, and at last the records in the order of `tiles`.
 
@@ -144,6 +148,7 @@ def index_tiles(
         cache: Folder that keeps the index between runs.
         gsd_m: Ground resolution of tiles that state none (shares do not depend on it).
         mask_value: What in a mask is the class: a code or a colour; empty: it is found out.
+        known_coding: What is the class if `mask_value` does not say it; none: it is found out.
 
     Raises:
         DatasetError: The folder disappeared meanwhile, no mask holds `mask_value`, or there are several
@@ -156,11 +161,13 @@ def index_tiles(
     readings = yield from _read_all(tiles, cache, gsd_m)
     histograms = [r.values for r in readings if not r.problem]
     where = str(tiles[0].mask.parent) if tiles else ""
-    coding = choose_coding(histograms, mask_value, where) if histograms else MaskCoding()
+    coding = known_coding or MaskCoding()
+    if histograms and (mask_value or not known_coding):
+        coding = choose_coding(histograms, mask_value, where)
     noisy = any(is_noisy(h) for h in histograms)
     common = find_common_values(histograms)
     unusual: set[str] = set()
-    if not mask_value:  # what a user said is not questioned
+    if not mask_value and not known_coding:  # what a user or a layout says is not questioned
         names = set().union(*histograms)
         unusual = {name for name in names if find_unknown_value({name: 1}, coding, common, noisy)}
     records = []
@@ -325,7 +332,7 @@ def _is_placed(source: RasterSource) -> bool:
 
 def _record(reading: _Reading, tile: LabelledTile, coding: MaskCoding, problem: str) -> TileRecord:
     """What a reading means with a coding."""
-    road_px, valid_px = count_class(reading.values, coding)
+    class_px, valid_px = count_class(reading.values, coding)
     if not problem and not valid_px:
         problem = f"{tile.image} has no pixel that is both valid and labelled: remove it with its mask."
     return TileRecord(
@@ -333,7 +340,7 @@ def _record(reading: _Reading, tile: LabelledTile, coding: MaskCoding, problem: 
         reading.width,
         reading.height,
         valid_px,
-        road_px,
+        class_px,
         reading.building_px,
         reading.gsd_m,
         None if reading.footprint is None else tuple(reading.footprint),

@@ -8,11 +8,12 @@
 ``<name>_image.*`` + ``<name>_label.*`` in one folder        others
 ``<name>.jpg`` + ``<name>.png`` in one folder                others
 ``train/``, its masks beside it in ``train_labels/``         Massachusetts Roads, as it is handed on
+``images/*_pre_disaster.*`` + ``targets/``                   xBD (Gupta et al. 2019), for buildings alone
 ==========================================================  ==========================================
 
 In two folders, an image and its mask have the same name up to such an ending. Beside them may stand
 ``building_masks/`` and, in generated sets, ``occlusion_masks/`` (what hides a road: 1 a car, 2 a tree,
-3 a shadow).
+3 a shadow). Where buildings are learned, ``building_masks/`` comes before ``masks/``.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from pathlib import Path
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from ..errors import DatasetError, JobError
+from ..errors import DatasetError
 from ..raster.gdal import GDAL_ERRORS
+from ..tasks import BUILDING_FOLDERS, BUILDINGS, ROADS, TileTask, find_tile_task
 from .masks import MaskCoding, parse_mask_value
 
 IMAGE_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".vrt"}
@@ -40,13 +42,11 @@ _PAIRS = (
     ("image", "mask"),
     ("image", "label"),
 )
-_BUILDING_FOLDERS = ("building_masks", "buildings")
 _OCCLUSION_FOLDER = "occlusion_masks"
 _IMAGE_ENDS = ("_sat", "_image", "_img", "_rgb")
 _MASK_ENDS = ("_mask", "_label", "_labels", "_map", "_gt", "_groundtruth")
 _LOSSY = {".jpg", ".jpeg", ".jp2", ".webp"}  # of an image and a mask of one name, the image
 _XBD_ENDS = ("_pre_disaster", "_post_disaster")
-_TASKS = ("roads",)
 _LOOKS_INSIDE = 20  # folders that are looked into for the tiles that one chosen too high lacks
 
 
@@ -58,7 +58,7 @@ class LabelledTile:
         stem: The name that they share.
         image: The image.
         mask: The mask of the class.
-        building_mask: That of buildings, where there is one.
+        building_mask: That of buildings, where there is one and they are not the class.
         occlusion_mask: That of what hides the class, where there is one.
         coding: What in `mask` is the class; none: the mask says it by itself (0/1, or over half).
     """
@@ -85,12 +85,14 @@ class FolderContent:
         layout: How it is laid out, in words.
         tiles: Images that have a mask, by name.
         unmatched: Images without a mask and masks without an image, relative to `folder`.
+        coding: What in the masks is the class, where the layout says it.
     """
 
     folder: Path
     layout: str
     tiles: tuple[LabelledTile, ...]
     unmatched: tuple[str, ...]
+    coding: MaskCoding | None = None
 
 
 def find_tiles(folder: Path, mask_value: str = "") -> list[LabelledTile]:
@@ -122,23 +124,23 @@ def list_content(folder: Path, task: str = "roads") -> FolderContent:
             mask.
         JobError: There is no such task.
     """
-    if task not in _TASKS:
-        raise JobError(f"Tiles can be labelled for roads, not for {task!r}: choose that task.")
+    wanted = find_tile_task(task)
     if not folder.is_dir():
         raise DatasetError(f"There is no folder {folder}: choose the folder that holds the labelled tiles.")
-    content = _find(folder)
+    content = _find(folder, wanted)
     if content is None or not content.tiles:
         raise DatasetError(_why_none(folder, content))
     return content
 
 
-def _find(folder: Path) -> FolderContent | None:
-    return _find_in_folders(folder) or _find_in_one(folder) or _find_beside(folder)
+def _find(folder: Path, task: TileTask) -> FolderContent | None:
+    return _find_in_folders(folder, task) or _find_in_one(folder) or _find_beside(folder)
 
 
-def _find_in_folders(folder: Path) -> FolderContent | None:
+def _find_in_folders(folder: Path, task: TileTask) -> FolderContent | None:
     parts = {p.name.lower(): p for p in _entries(folder) if p.is_dir()}
-    for image_part, mask_part in _PAIRS:
+    own = [(image_part, mask_part) for image_part, _ in _PAIRS for mask_part in task.mask_folders]
+    for image_part, mask_part in (*own, *_PAIRS):
         if image_part not in parts or mask_part not in parts:
             if image_part in parts and _is_xbd(parts[image_part]):
                 break
@@ -147,16 +149,44 @@ def _find_in_folders(folder: Path) -> FolderContent | None:
         masks, twin_masks = _by_stem(parts[mask_part])
         if _has_xbd_names(images):
             break
-        buildings = _of_first_part(parts, _BUILDING_FOLDERS, images)
-        hidden = _of_first_part(parts, (_OCCLUSION_FOLDER,), images)
+        # roofs that are taken for roads are counted; what hides a road says nothing of buildings
+        buildings, hidden = (
+            _of_first_part(parts, names, images) if task is ROADS else {}
+            for names in (BUILDING_FOLDERS, (_OCCLUSION_FOLDER,))
+        )
         name = f"{parts[image_part].name}/ + {parts[mask_part].name}/"
         return _pair(folder, name, images, masks, [*twin_images, *twin_masks], buildings, hidden)
     if "images" in parts and _is_xbd(parts["images"]):
-        raise DatasetError(
-            f"{folder} is laid out as xBD, which labels buildings and their damage and no roads: choose "
-            "a folder with road masks."
-        )
+        return _find_in_xbd(folder, task)
     return None
+
+
+def _find_in_xbd(folder: Path, task: TileTask) -> FolderContent:
+    """The images before the event, with the targets as masks of buildings: every code but 0 is one."""
+    if task is not BUILDINGS:
+        raise DatasetError(
+            f"{folder} is laid out as xBD, pairs of images with the damage of each building: train for "
+            f"damage on it, or choose a folder with {task.class_name} masks."
+        )
+    from .xbd import find_scenes, name_scenes  # which stands on this module
+
+    scenes, alone = find_scenes(folder)
+    tiles = []
+    for name, scene in name_scenes(scenes).items():
+        target = scene.targets[0] or scene.targets[1]
+        if target is None:
+            alone.append(scene.pre.name)
+        else:
+            tiles.append(LabelledTile(name, scene.pre, target))
+    if not tiles:
+        raise DatasetError(
+            f"{folder} is laid out as xBD without targets/: buildings are learned from masks, so add the "
+            "targets, or train for damage."
+        )
+    left = tuple(f"images/{name}" for name in alone)
+    return FolderContent(
+        folder, "xBD, images/*_pre_disaster + targets/", tuple(tiles), left, MaskCoding(over=0)
+    )
 
 
 def _find_beside(folder: Path) -> FolderContent | None:
@@ -291,7 +321,7 @@ def _why_none(folder: Path, content: FolderContent | None) -> str:
 
 def _has_tiles(folder: Path) -> bool:
     try:
-        content = _find(folder)
+        content = _find(folder, ROADS)
     except DatasetError:
         return False
     return content is not None and bool(content.tiles)

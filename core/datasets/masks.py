@@ -32,7 +32,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from ..errors import DatasetError, JobError
-from ..raster.gdal import GDAL_ERRORS
+from ..raster.gdal import GDAL_ERRORS, bounded_gdal
 from ..raster.palette import read_palette
 
 IGNORE = 255
@@ -111,25 +111,33 @@ def unlisted_folders() -> rasterio.Env:
     return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE")
 
 
-def read_pixels(path: Path, step: int = 1) -> MaskPixels:
+def read_pixels(path: Path, step: int = 1, what: str = "mask") -> MaskPixels:
     """Read a mask, or every `step`-th of its rows and columns (from overviews where there are some).
+
+    Args:
+        path: Its file.
+        step: See above.
+        what: Call it by this name in errors.
 
     Raises:
         DatasetError: It cannot be read, or holds other than whole numbers.
     """
     try:
-        with unlisted_folders(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-        with dataset:
-            numbers = [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha] or [1]
-            size = (dataset.height, dataset.width)
-            shape = (len(numbers), -(-dataset.height // step), -(-dataset.width // step))
-            raw = dataset.read(numbers, out_shape=shape)
-            palette = read_palette(dataset) if len(numbers) == 1 else None
-            nodata = dataset.nodata
+        with bounded_gdal():
+            with unlisted_folders(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = rasterio.open(path)
+            with dataset:
+                colours = enumerate(dataset.colorinterp, 1)
+                numbers = [i for i, c in colours if c != ColorInterp.alpha] or [1]
+                size = (dataset.height, dataset.width)
+                shape = (len(numbers), -(-dataset.height // step), -(-dataset.width // step))
+                raw = dataset.read(numbers, out_shape=shape)
+                palette = read_palette(dataset) if len(numbers) == 1 else None
+                nodata = dataset.nodata
     except GDAL_ERRORS as error:
-        raise DatasetError(f"The mask {path} cannot be read ({error}): replace or remove it.") from error
+        reason = str(error.__cause__ or error).strip().rstrip(".")
+        raise DatasetError(f"The {what} {path} cannot be read ({reason}): replace or remove it.") from error
     unlabelled = None
     if nodata is not None and np.isnan(nodata):
         unlabelled = np.isnan(raw).any(axis=0)
@@ -139,11 +147,11 @@ def read_pixels(path: Path, step: int = 1) -> MaskPixels:
         raw = np.where(unlabelled, 0, raw)
     if raw.dtype != np.uint8 and not (np.mod(raw, 1) == 0).all():
         raise DatasetError(
-            f"The mask {path} holds fractions: write it in whole numbers, such as 0 and 1, or remove it."
+            f"The {what} {path} holds fractions: write it in whole numbers, such as 0 and 1, or remove it."
         )
     if raw.dtype not in (np.uint8, np.uint16) and not ((raw >= 0) & (raw <= 65535)).all():
         raise DatasetError(
-            f"The mask {path} holds numbers outside of 0 to 65535: write it anew or remove it."
+            f"The {what} {path} holds numbers outside of 0 to 65535: write it anew or remove it."
         )
     if len(raw) > 1 and (raw == raw[0]).all():
         raw = raw[:1]

@@ -58,12 +58,12 @@ class Survey:
     def concerns(self) -> list[str]:
         """Sentences about the folder as a whole that a training should know."""
         folder, records = self.content.folder, [r for _, r in self.usable]
-        if not any(r.road_px for r in records):
+        if not any(r.class_px for r in records):
             return [
                 f"All masks of {folder} are background ({len(records)} tiles; {self.coding}): there is "
                 "nothing to learn. Check the value that marks the class."
             ]
-        share = sum(r.road_px for r in records) / sum(r.valid_px for r in records)
+        share = sum(r.class_px for r in records) / sum(r.valid_px for r in records)
         if share > _MOST_OF_IT:
             return [
                 f"The class covers {share:.0%} of {folder} ({self.coding}): if the masks show it in black, "
@@ -85,7 +85,7 @@ def survey_folder(
     Args:
         folder: Which.
         cache: Folder that keeps the index between runs.
-        task: ``roads``.
+        task: ``roads`` or ``buildings``.
         mask_value: What in a mask is the class: a code or a colour; empty: it is found out.
 
     Raises:
@@ -95,7 +95,7 @@ def survey_folder(
         OutputError: The cache cannot be written.
     """
     content = list_content(folder, task)
-    for news in index_tiles(content.tiles, cache, mask_value=mask_value):
+    for news in index_tiles(content.tiles, cache, mask_value=mask_value, known_coding=content.coding):
         if isinstance(news, IndexProgress):
             yield news
             continue

@@ -133,6 +133,12 @@ def find_scenes(folder: Path) -> tuple[list[XbdScene], list[str]]:
     return scenes, alone
 
 
+def name_scenes(scenes: Sequence[XbdScene]) -> dict[str, XbdScene]:
+    """Scenes by the name that lists give them: the number, or the stem where there are several events."""
+    by_number = {scene.stem.rpartition("_")[2]: scene for scene in scenes}
+    return by_number if len(by_number) == len(scenes) else {scene.stem: scene for scene in scenes}
+
+
 def read_labels(scene: XbdScene, height: int, width: int) -> XbdLabels:
     """The labels of a scene, from its polygons, or from its targets where it has no polygons.
 
@@ -180,7 +186,7 @@ def read_target(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     Raises:
         DatasetError: It cannot be read, is of another size, or holds other codes.
     """
-    codes = read_pixels(path).bands[0]
+    codes = read_pixels(path, what="target").bands[0]
     if codes.shape != (height, width):
         raise DatasetError(
             f"The target {path} has {codes.shape[1]} x {codes.shape[0]} pixels and its image {width} x "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,8 @@ SCORE_NAMES = {
 _MEANINGS = {
     "iou": "pixels in both masks, of those in either",
     "f1": "harmonic mean of precision and recall",
-    "precision": "of the pixels called road, those that are",
-    "recall": "of the road's pixels, those that were found",
+    "precision": "of the pixels called {}, those that are",
+    "recall": "of the {}'s pixels, those that were found",
     "relaxed_f1": "F1 that forgives 3 pixels to each side",
     "cldice": "how much of the lines of one mask lies inside the other",
     "apls": "how well routes keep their length (points every 50 m, found within 4 m); mean of the tiles",
@@ -60,14 +60,15 @@ _SHOWN_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 def highlight_scores(scores: ModelScores) -> dict[str, Cell]:
     """The few numbers at the top of a report."""
     intervals = scores.intervals()
-    return {SCORE_NAMES[name]: intervals[name] for name in ("iou", "f1", "precision", "recall", "apls")}
+    shown = ("iou", "f1", "precision", "recall", "apls")
+    return {SCORE_NAMES[name]: intervals[name] for name in shown if name in intervals}
 
 
 def score_section(scores: ModelScores) -> Section:
     """All scores with their intervals, and what they mean."""
     intervals, values = scores.intervals(), scores.values()
     rows = [
-        (SCORE_NAMES[name], intervals.get(name, values[name]), meaning)
+        (SCORE_NAMES[name], intervals.get(name, values[name]), meaning.format(scores.task.class_name))
         for name, meaning in _MEANINGS.items()
         if name in values
     ]
@@ -99,25 +100,30 @@ def threshold_section(counts: LevelCounts, threshold: float) -> Section:
 
 
 def calibration_section(
-    counts: LevelCounts, scaling: Scaling, names: tuple[str, str] = ("as it runs", "scaled to these tiles")
+    counts: LevelCounts,
+    scaling: Scaling,
+    class_name: str,
+    names: tuple[str, str] = ("as it runs", "scaled to these tiles"),
 ) -> Section:
     """Whether probabilities are true, before and after a scaling.
 
     Args:
         counts: Pixels by level before.
         scaling: What makes them those after.
+        class_name: What a pixel of the class is called.
         names: Of before and after, for the legend.
     """
     if not counts.positive.any():
         return Section("Calibration", ())
     curves = {names[0]: measure_reliability(counts), names[1]: measure_reliability(scaling.counts(counts))}
     sentences = (
-        "On the diagonal, of the pixels called 70 % road seven in ten are. The expected calibration error "
-        "(ECE) is the mean distance from it over 15 bins of equal width, weighted by pixels.",
+        f"On the diagonal, of the pixels called 70 % {class_name} seven in ten are. The expected calibration "
+        "error (ECE) is the mean distance from it over 15 bins of equal width, weighted by pixels.",
         f"It goes from {curves[names[0]].ece:.4f} to {curves[names[1]].ece:.4f} when logits are divided by "
         f"{scaling.temperature:.2f} (the temperature) and {scaling.bias:+.2f} (the bias) is added.",
     )
-    picture = Picture(draw_reliability(curves), "Share of pixels that are road over predicted probability")
+    alt = f"Share of pixels that are {class_name} over predicted probability"
+    picture = Picture(draw_reliability(curves), alt)
     return Section("Calibration", (Text(sentences), picture))
 
 
@@ -192,30 +198,30 @@ def tile_section(scores: ModelScores, pictures: Mapping[str, Path]) -> Section:
                 Picture(
                     shrink_panels(path),
                     f"Image, truth and prediction of {tile.stem}",
-                    f"{tile.stem}: {_in_words(tile)}",
+                    f"{tile.stem}: {_in_words(tile, scores.task.class_name)}",
                     path.name,
                     is_wide=True,
                 )
             )
-    return Section("Worst tiles", (*blocks, _tile_table(tiles, scores.threshold)))
+    return Section("Worst tiles", (*blocks, _tile_table(scores)))
 
 
-def _tile_table(tiles: Sequence[TileScores], threshold: float) -> Table:
-    names = ("iou", "f1", "precision", "recall", "relaxed_f1", "cldice", "apls")
+def _tile_table(scores: ModelScores) -> Table:
+    tiles, names = scores.worst_first(), scores.names
     rows = []
     for tile in tiles:
-        values = tile.values(threshold)
+        values = tile.values(scores.threshold)
         rows.append((tile.stem, *(values[n] for n in names), tile.wrong_px))
     columns = ("tile", *(SCORE_NAMES[n] for n in names), "wrong pixels")
     return Table(columns, rows, f"All {len(tiles)} tiles, the worst first", is_folded=True)
 
 
-def _in_words(tile: TileScores) -> str:
+def _in_words(tile: TileScores, class_name: str) -> str:
     tp, fp, fn, _ = tile.pixels
     missed, invented = format_cell(fn), format_cell(fp)
     if tp + fn == 0:
-        return f"no road here, and {invented} pixels called road"
-    return f"IoU {tile.iou:.3f}; {missed} road pixels missed, {invented} wrongly called road"
+        return f"no {class_name} here, and {invented} pixels called {class_name}"
+    return f"IoU {tile.iou:.3f}; {missed} {class_name} pixels missed, {invented} wrongly called {class_name}"
 
 
 def _percent(share: float) -> str:

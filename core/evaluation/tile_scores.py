@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tasks import TileTask
 from .bootstrap import (
     PIXEL_SCORES,
     Difference,
@@ -26,6 +27,11 @@ from .topology import apls, cldice, cldice_counts, trace_network
 
 Bools = NDArray[np.bool_]
 
+LINE_SCORES = ("cldice", "apls")
+"""Scores that only a class of lines has."""
+
+_NO_LINES: RelaxedCounts = (0, 0, 0, 0)
+
 
 @dataclass(frozen=True)
 class TileScores:
@@ -36,11 +42,11 @@ class TileScores:
         image: Path of the image.
         mask: Path of the mask.
         counts: Its pixels by level.
-        hidden: Its road pixels by level, by the name of what covers them.
+        hidden: Its pixels of the class by level, by the name of what covers them.
         pixels: True positives, false positives, false negatives, true negatives.
         relaxed: `relaxed_counts`.
-        cldice: `cldice_counts`.
-        apls: Of its road network; NaN where there is no road.
+        cldice: `cldice_counts`; zeros where the class is not linear.
+        apls: Of its road network; NaN where there is none.
     """
 
     stem: str
@@ -65,7 +71,7 @@ class TileScores:
         return self.pixels[1] + self.pixels[2]
 
     def values(self, threshold: float) -> dict[str, Any]:
-        """As JSON values."""
+        """As JSON values; NaN where a score is not one of the class."""
         return {
             "stem": self.stem,
             "image": self.image,
@@ -79,7 +85,7 @@ class TileScores:
 
 
 def score_masks(
-    prediction: Bools, truth: Bools, probability: NDArray[np.float32], gsd_m: float
+    prediction: Bools, truth: Bools, probability: NDArray[np.float32], gsd_m: float, is_linear: bool
 ) -> tuple[RelaxedCounts, RelaxedCounts, float]:
     """`relaxed_counts`, `cldice_counts` and `apls` of a tile.
 
@@ -88,7 +94,10 @@ def score_masks(
         truth: bool (h, w), False where unlabelled.
         probability: float32 (h, w), by which gaps of the predicted network are bridged.
         gsd_m: Side of a pixel in metres.
+        is_linear: Whether the class is one of lines; the last two are zeros and NaN where it is not.
     """
+    if not is_linear:
+        return relaxed_counts(prediction, truth), _NO_LINES, math.nan
     similarity = math.nan
     if truth.any():
         similarity = apls(
@@ -104,11 +113,13 @@ class ModelScores:
 
     Attributes:
         threshold: In use.
+        task: What the class is.
         tiles: In the order in which they were added.
         counts: Pixels of all tiles by level.
     """
 
     threshold: float
+    task: TileTask
     tiles: list[TileScores] = field(default_factory=list)
     counts: LevelCounts = field(default_factory=LevelCounts)
 
@@ -118,16 +129,24 @@ class ModelScores:
         self.counts.merge(tile.counts)
 
     def worst_first(self) -> list[TileScores]:
-        """The tiles by IoU, and by wrong pixels where that is equal; those without any road last."""
+        """The tiles by IoU, and by wrong pixels where that is equal; those without the class last."""
         return sorted(self.tiles, key=lambda t: (math.isnan(t.iou), t.iou, -t.wrong_px, t.stem))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores that have an interval, in the order in which they are shown."""
+        return tuple(name for name in _KINDS if self.task.is_linear or name not in LINE_SCORES)
 
     def values(self) -> dict[str, Any]:
         """The scores by name, as JSON values."""
+        of_lines = {
+            "cldice": cldice(sum_relaxed(t.cldice for t in self.tiles)),
+            "apls": _mean([t.apls for t in self.tiles]),
+        }
         return {
             **self.counts.scores(self.threshold),
             "relaxed_f1": relaxed_f1(sum_relaxed(t.relaxed for t in self.tiles)),
-            "cldice": cldice(sum_relaxed(t.cldice for t in self.tiles)),
-            "apls": _mean([t.apls for t in self.tiles]),
+            **(of_lines if self.task.is_linear else {}),
             "ece": measure_reliability(self.counts).ece,
             **self._recall_under_cover(),
             "threshold": self.threshold,
@@ -135,14 +154,14 @@ class ModelScores:
         }
 
     def intervals(self) -> dict[str, Interval]:
-        """IoU, F1, precision, recall, relaxed F1, clDice and APLS with their 95 % intervals, by name."""
-        return {name: score_interval(_parts(self.tiles, name), score) for name, score in _KINDS.items()}
+        """The scores of `names` with their 95 % intervals."""
+        return {name: score_interval(_parts(self.tiles, name), _KINDS[name]) for name in self.names}
 
     def differences(self, other: ModelScores) -> dict[str, Difference]:
         """By how much the scores of `other` lie over these, on the same tiles in the same order."""
         return {
-            name: paired_difference(_parts(self.tiles, name), _parts(other.tiles, name), score)
-            for name, score in _KINDS.items()
+            name: paired_difference(_parts(self.tiles, name), _parts(other.tiles, name), _KINDS[name])
+            for name in self.names
         }
 
     def _recall_under_cover(self) -> dict[str, float]:

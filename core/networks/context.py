@@ -36,7 +36,7 @@ def measure_margin(network: SegmentationNetwork, images: Tensor, threshold: floa
     in_context = torch.sigmoid(network(images)[:, 0, tile, tile]) >= threshold
     alone = torch.sigmoid(network(images[..., tile, tile])[:, 0]) >= threshold
     differs = in_context != alone
-    road_px = in_context.sum().clamp(min=1)
+    class_px = in_context.sum().clamp(min=1)
     length = differs.shape[-1]
     at = torch.arange(length)
     to_border = torch.minimum(at, length - 1 - at)
@@ -44,6 +44,6 @@ def measure_margin(network: SegmentationNetwork, images: Tensor, threshold: floa
     for margin in range(stride, cut, stride):
         inside = distance >= margin
         share_inside = inside.float().mean()
-        if differs[:, inside].sum() <= _FLIPPED_SHARE * road_px * share_inside:
+        if differs[:, inside].sum() <= _FLIPPED_SHARE * class_px * share_inside:
             return margin
     return cut

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_SHIPPED = {".git", ".venv", ".venv-qgis", "build", "demo", "scratch"}
 
 # What both sides of the process line import.
-SHARED = {"jobs", "errors", "cards", "damage_fields", "version"}
+SHARED = {"jobs", "errors", "cards", "damage_fields", "tasks", "version"}
 CONTRACT = {f"aftermap.core.{name}" for name in SHARED}
 
 # Wheels with a GDAL, PROJ, GEOS or numpy of their own, which crash QGIS beside its own.

@@ -141,7 +141,7 @@ def records_of(tiles, cache):
 def test_index_knows_class_shares_and_reads_a_tile_once(indexed):
     tiles, cache = indexed
     records, read = records_of(tiles, cache)
-    assert [r.road_share for r in records] == [0.0, 0.25, 0.5, 0.75]
+    assert [r.class_share for r in records] == [0.0, 0.25, 0.5, 0.75]
     assert read == 4
     again, read = records_of(tiles, cache)
     assert again == records
@@ -155,7 +155,7 @@ def test_only_a_changed_or_new_tile_is_read_again(indexed):
     os.utime(tiles[1].mask, (1, 1))
     write_pair(tiles[0].image.parent.parent, "t9")
     records, read = records_of(find_tiles(tiles[0].image.parent.parent), cache)
-    assert [r.road_share for r in records] == [0.0, 1.0, 0.5, 0.75, 0.0]
+    assert [r.class_share for r in records] == [0.0, 1.0, 0.5, 0.75, 0.0]
     assert read == 2
 
 

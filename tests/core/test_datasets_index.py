@@ -31,7 +31,7 @@ def survey(folder: Path, **options):
 
 
 def shares(found) -> dict[str, float]:
-    return {r.stem: r.road_share for r in found.records}
+    return {r.stem: r.class_share for r in found.records}
 
 
 def test_a_tile_is_read_once(town: Path):
@@ -78,7 +78,7 @@ def test_another_class_needs_no_reading(tmp_path: Path):
         found, read = survey(tmp_path / "town", mask_value=value)
         assert (read, shares(found)["t0"]) == (0, share)
         tile, record = found.usable[0]
-        assert (read_tile(tile, 1.0).labels[0] == 1).mean() == record.road_share
+        assert (read_tile(tile, 1.0).labels[0] == 1).mean() == record.class_share
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -91,7 +91,7 @@ def test_labels_over_a_white_wedge_do_not_count(tmp_path: Path, suffix: str):
     (tmp_path / "town" / "images" / "t.png").unlink()
     Image.fromarray(image).save(tmp_path / "town" / "images" / f"t{suffix}")
     ((_, record),) = survey(tmp_path / "town")[0].usable
-    assert (record.valid_px, record.road_share) == (64 * 128, 0.25)
+    assert (record.valid_px, record.class_share) == (64 * 128, 0.25)
 
 
 def test_a_large_mask_is_estimated_from_some_of_its_pixels(tmp_path: Path):
@@ -101,7 +101,7 @@ def test_a_large_mask_is_estimated_from_some_of_its_pixels(tmp_path: Path):
     write_tile(tmp_path / "town", "t", mask, np.full((size, size, 3), 90, np.uint8))
     ((_, record),) = survey(tmp_path / "town")[0].usable
     assert record.valid_px == pytest.approx(size * size, rel=1e-5)
-    assert record.road_share == pytest.approx((mask > 0).mean(), abs=0.002)
+    assert record.class_share == pytest.approx((mask > 0).mean(), abs=0.002)
 
 
 def test_building_masks_and_their_share(tmp_path: Path):

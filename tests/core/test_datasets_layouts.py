@@ -96,7 +96,9 @@ def test_building_and_occlusion_masks_come_along(tmp_path: Path):
 @pytest.mark.parametrize("part", ["labels", "targets", "masks"])
 def test_xbd_has_no_roads(tmp_path: Path, part: str):
     write(tmp_path, "images/fire_00000001_pre_disaster.png", f"{part}/fire_00000001_pre_disaster.png")
-    with pytest.raises(DatasetError, match=r"laid out as xBD.*no roads: choose a folder with road masks"):
+    with pytest.raises(
+        DatasetError, match=r"laid out as xBD.*train for damage on it, or choose a folder with road masks"
+    ):
         find_tiles(tmp_path)
 
 
@@ -172,3 +174,52 @@ def test_names_in_capitals_pair_too(tmp_path: Path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "A_MASK.PNG")
     Image.new("RGB", (8, 8)).save(tmp_path / "A_SAT.PNG")
     assert [t.stem for t in find_tiles(tmp_path)] == ["A"]
+
+
+def test_buildings_are_learned_from_their_own_masks(tmp_path: Path):
+    for part in ("images", "masks", "building_masks"):
+        write(tmp_path, f"{part}/a.png")
+    (tile,) = list_content(tmp_path, "buildings").tiles
+    assert (tile.mask, tile.building_mask) == (tmp_path / "building_masks" / "a.png", None)
+    (tile,) = list_content(tmp_path, "roads").tiles
+    assert (tile.mask, tile.building_mask) == (
+        tmp_path / "masks" / "a.png",
+        tmp_path / "building_masks" / "a.png",
+    )
+
+
+def test_buildings_are_learned_from_masks_of_any_class_where_there_are_no_others(tmp_path: Path):
+    write(tmp_path, "images/a.png", "masks/a.png")
+    (tile,) = list_content(tmp_path, "buildings").tiles
+    assert tile.mask == tmp_path / "masks" / "a.png"
+    write(tmp_path / "alone", "images/a.png", "building_masks/a.png")
+    (tile,) = list_content(tmp_path / "alone", "buildings").tiles
+    assert tile.mask == tmp_path / "alone" / "building_masks" / "a.png"
+
+
+def test_there_is_no_task_of_another_name(tmp_path: Path):
+    with pytest.raises(JobError, match="roads or buildings, not for 'rivers'"):
+        list_content(tmp_path, "rivers")
+
+
+def test_buildings_are_learned_from_xbd(tmp_path: Path):
+    folder = tmp_path / "fire"
+    for when, codes in (("pre", None), ("post", [0, 1, 4, 255])):
+        write(folder, f"images/fire_00000007_{when}_disaster.png")
+        if codes:
+            (folder / "targets").mkdir()
+            target = np.repeat(np.array(codes, np.uint8), 4).reshape(4, 4)
+            Image.fromarray(target).save(folder / "targets" / f"fire_00000007_{when}_disaster_target.png")
+    Image.new("RGB", (4, 4), (90, 80, 70)).save(folder / "images" / "fire_00000007_pre_disaster.png")
+    *_, survey = survey_folder(folder, tmp_path / "cache", task="buildings")
+    ((tile, record),) = survey.usable
+    assert (tile.stem, tile.image.name) == ("00000007", "fire_00000007_pre_disaster.png")
+    assert record.class_share == 0.75  # one that is not classified is a building all the same
+
+
+def test_xbd_without_targets_teaches_no_buildings(tmp_path: Path):
+    write(tmp_path, *(f"images/fire_00000001_{when}_disaster.png" for when in ("pre", "post")))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "fire_00000001_post_disaster.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"without targets/.*train for damage"):
+        list_content(tmp_path, "buildings")

@@ -279,7 +279,7 @@ def test_copies_hold_the_same_labels_and_place(tmp_path: Path, image_format: str
     assert values["bytes_after"] > 0 < values["bytes_before"]
     for (made, record), (tile, original) in zip(survey.usable, source.usable, strict=True):
         assert made.stem == tile.stem
-        assert record.road_share == original.road_share
+        assert record.class_share == original.class_share
         assert record.gsd_m == pytest.approx(original.gsd_m)
         np.testing.assert_allclose(record.footprint, original.footprint, atol=1e-8)
         ours, theirs = read_tile(made, 1.0), read_tile(tile, 1.0)
@@ -310,7 +310,7 @@ def test_masks_of_any_coding_come_out_in_one(tmp_path: Path):
     for i in range(3):
         write_tile(tmp_path / "town", f"t{i}", mask)
     _, survey, _ = copy(tmp_path, tmp_path / "town", mask_value="#ffff00", image_format="png")
-    assert [r.road_share for r in survey.records] == [0.25] * 3
+    assert [r.class_share for r in survey.records] == [0.25] * 3
 
 
 def test_only_the_selected_tiles_of_all_folders_are_copied(tmp_path: Path):

@@ -57,6 +57,15 @@ def test_a_scan_says_what_is_there(tmp_path: Path):
     assert 0 <= fractions[0] <= fractions[-1] <= 1
 
 
+def test_a_scan_for_buildings_calls_the_class_so(tmp_path: Path):
+    for i in range(4):
+        write_tile(tmp_path / "town", f"t{i}", half_road(share=0.25 * i))
+    values, tiles, _ = scan(tmp_path / "town", task="buildings")
+    assert [(one["name"], one["share"]) for one in values["classes"]] == [("building", pytest.approx(0.375))]
+    assert tiles[2]["shares"] == {"building": 0.5}
+    assert scan(tmp_path / "town")[1][2]["shares"] == {"road": 0.5}, "what is known is kept for each task"
+
+
 def test_what_is_broken_is_named_and_counted(tmp_path: Path):
     for i in range(5):
         write_tile(tmp_path / "town", f"t{i}")

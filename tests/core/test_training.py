@@ -13,7 +13,7 @@ from PIL import Image
 
 from aftermap.core.cards import read_package
 from aftermap.core.datasets.synthetic import generate_scene
-from aftermap.core.errors import DatasetError, JobError, OutputError
+from aftermap.core.errors import DatasetError, JobError, ModelError, OutputError
 from aftermap.core.evaluate_model import evaluate_model
 from aftermap.core.flows import CANCELLED, run_flow
 from aftermap.core.generate_scenes import generate_scenes
@@ -292,3 +292,47 @@ def test_folders_of_one_name_are_scored_apart(tiles: Path, tmp_path: Path):
     shutil.copytree(tiles, twin)
     *_, result = train_model(job_for(tiles, tmp_path, folders=(str(tiles), str(twin)), steps=2))
     assert [s["tiles"] for s in result.values["sets"]] == [2, 2]
+
+
+def test_buildings_are_learned_from_what_a_road_model_knows_of_them(tiles: Path, trained, tmp_path: Path):
+    roads = trained[0] / "town.aftermap"
+    job = job_for(tiles, tmp_path, task="buildings", start_from=str(roads), steps=10)
+    (result,) = (e for e in train_model(job) if isinstance(e, Result))
+    card = read_package(Path(result.outputs["model"])).card
+    assert (card.task, card.architecture["heads"]) == ("buildings", ["building"])
+    assert [c["name"] for c in card.classes] == ["building"]
+    assert card.title == "Buildings, fine-tuned from town"
+    old, new = load_network(read_package(roads)), load_network(read_package(Path(result.outputs["model"])))
+    assert new.head.weight.shape[0] == 1 < old.head.weight.shape[0]
+    (scores,) = card.metrics
+    assert scores["tiles"] == 2
+    assert {"apls", "cldice", "roof_fpr"}.isdisjoint(scores)
+    page = Path(result.outputs["report"]).read_text(encoding="utf-8")
+    assert "building pixels missed" in page
+    assert "APLS" not in page
+    folder = str(tiles)
+    (found,) = (
+        e
+        for e in evaluate_model(EvaluateModel(result.outputs["model"], folder, report=str(tmp_path / "page")))
+        if isinstance(e, Result)
+    )
+    truth = [np.asarray(Image.open(p)) for p in sorted((tiles / "building_masks").iterdir())]
+    assert np.sum(found.values["confusion"][1]) == np.sum([t > 0 for t in truth])
+
+
+def test_a_model_without_the_class_is_no_start(tiles: Path, trained, tmp_path: Path):
+    road_only = tmp_path / "road.aftermap"
+    list(
+        train_model(
+            job_for(
+                tiles,
+                tmp_path,
+                output=str(road_only),
+                architecture={"heads": ["road"]},
+                steps=2,
+                batch_size=2,
+            )
+        )
+    )
+    with pytest.raises(ModelError, match="without the class building: choose another"):
+        list(train_model(job_for(tiles, tmp_path, task="buildings", start_from=str(road_only))))

@@ -62,7 +62,7 @@ def open_index(folder: Path, cache: Path) -> int:
     """Tiles that hold enough of the class, by the index."""
     *_, survey = survey_folder(folder, cache)
     assert isinstance(survey, Survey)
-    return sum(record.road_share >= MIN_SHARE for _, record in survey.usable)
+    return sum(record.class_share >= MIN_SHARE for _, record in survey.usable)
 
 
 def write_tiles(folder: Path, count: int, size_px: int) -> None:
