@@ -57,7 +57,14 @@ def _tint(image: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.uint
     return result.astype(np.uint8)
 
 
-def report_damage(card: Card, data: str, summary: DamageSummary, pictures: Mapping[str, Path]) -> Report:
+def report_damage(
+    card: Card,
+    data: str,
+    summary: DamageSummary,
+    pictures: Mapping[str, Path],
+    curves: Path | None = None,
+    findings: Sequence[str] = (),
+) -> Report:
     """The report of a damage model on labelled pairs.
 
     Args:
@@ -65,10 +72,14 @@ def report_damage(card: Card, data: str, summary: DamageSummary, pictures: Mappi
         data: On what it was judged, in words.
         summary: How well it did.
         pictures: Of pairs, by name.
+        curves: PNG of the learning curves of a training that has just ended; it may be missing.
+        findings: What that training said of its pairs.
     """
     scores = summary.by_building
     at = summary.buildings.scores(summary.threshold)
     sections = [
+        Section("Findings", [Text(findings, is_list=True)] if findings else []),
+        Section("Learning curves", _curve_blocks(curves)),
         Section("Buildings one by one", _building_blocks(scores)),
         Section("Pixels", [_pixel_table(summary.pixels)] if summary.pixels else []),
         Section(
@@ -100,6 +111,13 @@ def report_damage(card: Card, data: str, summary: DamageSummary, pictures: Mappi
         },
         sections,
     )
+
+
+def _curve_blocks(curves: Path | None) -> list[Picture]:
+    if curves is None or not curves.exists():  # none where it was stopped before the first round
+        return []
+    alt = "Cross-entropy of the buildings, scores, loss, learning rate and share of buildings over the steps"
+    return [Picture(curves.read_bytes(), alt, is_wide=True)]
 
 
 def _building_blocks(scores: Mapping[str, Any]) -> list[Text | Table]:

@@ -97,9 +97,8 @@ def summarise_pairs(
     pixel_counts, building_counts = [], []
     losses: list[NDArray[np.float64]] = []
     for pair in pairs:
-        p = pool_levels(pair.features, pooling)
-        known = (pair.features.seen >= MIN_SEEN) & np.isfinite(p).all(axis=1)
-        told = np.where(known, codes[np.nan_to_num(p, nan=0).argmax(axis=1)], UNKNOWN).astype(np.uint8)
+        p, told = _tell(pair, codes, pooling)
+        known = told != UNKNOWN
         truth = np.array([b.damage for b in pair.tile.buildings])
         severe = np.where(known, p[:, -1], np.nan)
         parts.append(np.array([told, truth, severe, areas_m2(pair.tile)], dtype=float))
@@ -138,11 +137,55 @@ def summarise_pairs(
     )
 
 
+def score_each(
+    pairs: Sequence[ScoredPair],
+    groups: Sequence[LevelGroup],
+    pooling: Mapping[str, Any],
+    threshold: float,
+) -> list[dict[str, Any]]:
+    """Scores of each pair as JSON values, the one with most wrong buildings first; chips have none.
+
+    Returns:
+        ``stem``, ``buildings`` (of a known level), ``wrong`` (of another one than was told, or unknown),
+        ``right`` (share of the others), ``building_iou``; null where there is nothing to judge.
+    """
+    codes = np.array([group.code for group in groups], np.uint8)
+    found = []
+    for pair in pairs:
+        if pair.tile.is_chip:
+            continue
+        told, ranks = _tell(pair, codes, pooling)[1], _ranks(pair, groups)
+        is_known = ranks != IGNORE
+        count = int(is_known.sum())
+        wrong = int((told[is_known] != codes[ranks[is_known]]).sum())
+        iou = pair.count_buildings().scores(threshold)["iou"]
+        found.append(
+            {
+                "stem": pair.tile.stem,
+                "buildings": count,
+                "wrong": wrong,
+                "right": round(1 - wrong / count, 4) if count else None,
+                "building_iou": None if np.isnan(iou) else round(iou, 4),
+            }
+        )
+    return sorted(found, key=lambda one: (-one["wrong"], one["stem"]))
+
+
 def level_name(group: LevelGroup) -> str:
     """What a layer calls a group of levels: that of the only one, or *damaged* where several are merged."""
     if len(group.codes) == 1:
         return level_of(group.code).name
     return "destroyed or damaged" if Damage.DESTROYED in group.codes else "damaged"
+
+
+def _tell(
+    pair: ScoredPair, codes: NDArray[np.uint8], pooling: Mapping[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Probabilities of the levels of each building, and the level told: `UNKNOWN` where little is seen."""
+    p = pool_levels(pair.features, pooling)
+    known = (pair.features.seen >= MIN_SEEN) & np.isfinite(p).all(axis=1)
+    told = np.where(known, codes[np.nan_to_num(p, nan=0).argmax(axis=1)], UNKNOWN)
+    return p, told.astype(np.uint8)
 
 
 def _ranks(pair: ScoredPair, groups: Sequence[LevelGroup]) -> NDArray[np.uint8]:

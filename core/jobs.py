@@ -226,12 +226,17 @@ class ScanTiles:
     ``problem`` (empty if usable).
     ``Result.values``: ``folders`` (one object each: ``folder``, ``layout``, ``tiles``, ``usable``,
     ``unmatched``), ``tiles``, ``usable``, ``size_px`` (least and greatest side), ``gsd_m`` (least and
-    greatest, or null), ``classes`` (objects with ``name``, ``code``, ``share``), ``coding`` (how masks are
-    coded, in words), ``problems`` (sentences, the first hundred), ``problem_count``.
+    greatest, or null), ``classes`` (objects with ``name``, ``code``, ``share``; that of the task first),
+    ``coding`` (how masks are coded, in words), ``problems`` (sentences, the first hundred),
+    ``problem_count``.
+
+    For ``damage`` a tile is a pair of images: ``image`` is the one after, ``mask`` what says its damage, and
+    ``levels`` is the number of its buildings by code (255: un-classified). The values have ``levels``
+    (objects with ``code``, ``name``, ``colour``, ``buildings``) and ``events`` (names) besides.
 
     Attributes:
         folders: Folders of labelled tiles, in any known layout.
-        task: ``roads``.
+        task: ``roads``, ``buildings`` or ``damage``.
         mask_value: As in `TrainModel`.
         cache: Folder for the index; empty: the user's cache.
     """
@@ -318,10 +323,16 @@ class TrainModel:
     validation tile after each round (the title is the tile's name), `Warning` for each finding of the
     diagnosis.
 
+    For ``damage``, ``class_share`` and the scores of a validation are those of buildings, and there are
+    ``macro_f1`` (of the levels, building by building) and ``score`` (by which rounds are judged) besides;
+    ``loss`` is then the cross-entropy of the levels.
+
     Attributes:
         folders: Folders with ``images/`` and ``masks/`` of equal stems (or another known layout).
         output: Path of the model package to write (``.aftermap`` file, or a folder).
-        task: ``roads``.
+        task: ``roads``, ``buildings``, or ``damage`` (of pairs of images laid out as xBD; `mask_value`,
+            `gsd_m`, `loss`, `positive_weight`, `skeleton_weight`, `sampler`, `min_share` and
+            `synthetic_share` then have no effect).
         start_from: Name or path of the model to fine-tune; ``starter``: the starter model of the task;
             ``scratch``: a new network after `architecture`, with `encoder_weights` if given.
         model_folders: Folders that hold model packages, besides the starter models.
@@ -413,6 +424,11 @@ class PlanTraining(TrainModel):
     and rate over the whole run), ``positive_weight`` and ``positive_weight_formula``, ``constant_loss``
     (what a constant guess of the prior costs under BCE), ``findings`` (sentences of the diagnosis).
 
+    For ``damage`` there are no shares and no positive weight, ``constant_loss`` is that of guessing how
+    frequent the levels are, and there are ``levels`` (objects with ``code``, ``codes``, ``name``, ``merged``
+    (names of the levels that are one here; empty for a level by itself), ``colour``, ``train`` and
+    ``validation`` (buildings), ``share``, ``weight`` (in the loss) and ``formula`` (of the weight)).
+
     Attributes:
         preview: Folder for the augmentation sheet; empty: none is made.
     """
@@ -443,6 +459,12 @@ class EvaluateModel:
     ``threshold`` and ``tiles``; ``apls`` for roads; ``ece``; ``roof_fpr`` where there are building masks, and
     ``recall_under_cars``, ``recall_under_trees`` and ``recall_under_shadows`` where there are occlusion
     masks; ``colour_probe`` where it was asked for (name of a perturbation to IoU, and ``worst_drop``).
+
+    Those of a damage model are ``building_iou``, ``building_f1`` and so on for its pixels of buildings;
+    ``macro_f1`` of the levels and ``f1`` by level, ``positive_f1`` (destroyed against the rest), ``auc``,
+    ``auc_within_tiles`` and others, each ``[value, low, high]``, building by building; ``confusion``;
+    ``xview2_by_pixel`` and ``xview2_by_building`` (``score`` and its parts); ``buildings`` and ``tiles``.
+    `probe`, `gsd_m` and `mask_value` have no effect on it, and a warning says so.
 
     Attributes:
         model: Name or path of the model.

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from scipy.ndimage import distance_transform_edt, label
 from shapely.affinity import scale, translate
-from shapely.geometry import MultiPoint
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import DatasetError
 from ..raster.ground_resolution import measure_gsd
 from .layouts import images_by_stem
 from .masks import IGNORE, read_pixels
-from .xbd import Damage, XbdScene, find_scenes, fit_georeference, read_buildings, read_labels
+from .xbd import Damage, XbdScene, find_scenes, fit_georeference, name_scenes, read_buildings, read_labels
 
 DEFAULT_GSD_M = 0.5
 """Ground resolution of scenes whose labels carry no coordinates: that of most of xBD."""
@@ -32,7 +32,6 @@ CHIP_SIDE_M = 18.0
 
 _MOSAIC_CHIPS = 64
 _CHIP_LEVELS = {"damaged": int(Damage.DESTROYED), "intact": int(Damage.NO_DAMAGE)}
-_Found = TypeVar("_Found")
 _DILATE_M = 2.5  # rubble falls outside of the footprint: 5 px of xBD's
 
 
@@ -81,6 +80,44 @@ class DamageTile:
         return np.asarray(self.post.any(axis=0))
 
 
+@dataclass(frozen=True)
+class ChipFiles:
+    """A chip of one building, as files.
+
+    Attributes:
+        stem: Its name, which tells whether the building is damaged.
+        event: That of all chips of its folder.
+        image: The image after.
+        mask: The footprint.
+    """
+
+    stem: str
+    event: str
+    image: Path
+    mask: Path
+
+
+PairFiles = XbdScene | ChipFiles
+
+
+@dataclass(frozen=True)
+class PairFolder:
+    """The labelled pairs of a folder, as files.
+
+    Attributes:
+        folder: Which.
+        layout: How it is laid out, in words.
+        pairs: By the name that lists give them, in its order: that of a chip, the number of a scene, or its
+            stem where there are several events.
+        unmatched: Files without a partner or without labels, relative to `folder`.
+    """
+
+    folder: Path
+    layout: str
+    pairs: Mapping[str, PairFiles]
+    unmatched: tuple[str, ...]
+
+
 def read_damage_folder(folder: Path, stems: Sequence[str] | None = None) -> list[DamageTile]:
     """The tiles of a folder of xBD scenes, or of chips.
 
@@ -92,27 +129,87 @@ def read_damage_folder(folder: Path, stems: Sequence[str] | None = None) -> list
     Raises:
         DatasetError: The folder is neither, a file is damaged, or a stem is missing.
     """
+    return [read_pair(files) for files in _choose(list_pairs(folder), stems)]
+
+
+def read_whole_tiles(
+    folder: Path, stems: Sequence[str] | None = None
+) -> tuple[list[DamageTile], tuple[str, ...]]:
+    """The tiles of a folder without those of damaged files, and a sentence for each of these.
+
+    For what loses little by a missing tile, as a training does; a score would be another one.
+
+    Args:
+        folder: As in `read_damage_folder`.
+        stems: Likewise.
+
+    Raises:
+        DatasetError: The folder is neither of scenes nor of chips, a stem is missing, or all are damaged.
+    """
+    tiles, problems = [], []
+    for files in _choose(list_pairs(folder), stems):
+        try:
+            tiles.append(read_pair(files))
+        except DatasetError as error:
+            problems.append(str(error))
+    if problems and not tiles:
+        raise DatasetError(f"None of the {len(problems)} pairs of {folder} can be used. {problems[0]}")
+    return tiles, tuple(problems)
+
+
+def list_pairs(folder: Path) -> PairFolder:
+    """Find the labelled pairs of a folder; no image and no label is opened.
+
+    Args:
+        folder: As in `read_damage_folder`.
+
+    Raises:
+        DatasetError: The folder is neither of scenes nor of chips.
+    """
     images = images_by_stem(folder / "images") if (folder / "images").is_dir() else {}
     if any(stem.partition("_")[0] in _CHIP_LEVELS for stem in images):
-        masks = images_by_stem(folder / "masks") if (folder / "masks").is_dir() else {}
-        chips = {stem: (path, masks[stem]) for stem, path in images.items() if stem in masks}
-        return [_read_chip(stem, *paths, folder.name) for stem, paths in _choose(chips, stems, folder)]
-    scenes, _ = find_scenes(folder)
-    by_number = {scene.stem.rpartition("_")[2]: scene for scene in scenes}
-    if len(by_number) < len(scenes):  # several events in one folder
-        by_number = {scene.stem: scene for scene in scenes}
-    return [read_scene(scene) for _, scene in _choose(by_number, stems, folder)]
+        return _list_chips(folder, images)
+    scenes, alone = find_scenes(folder)
+    labels = "labels/" if any(scene.labels[1] for scene in scenes) else "targets/"
+    unmatched = tuple(f"images/{name}" for name in alone)
+    return PairFolder(folder, f"xBD, images/ + {labels}", name_scenes(scenes), unmatched)
 
 
-def _choose(
-    found: Mapping[str, _Found], stems: Sequence[str] | None, folder: Path
-) -> list[tuple[str, _Found]]:
+def _list_chips(folder: Path, images: Mapping[str, Path]) -> PairFolder:
+    masks = images_by_stem(folder / "masks") if (folder / "masks").is_dir() else {}
+    chips = {
+        stem: ChipFiles(stem, folder.name, path, masks[stem])
+        for stem, path in images.items()
+        if stem in masks and stem.partition("_")[0] in _CHIP_LEVELS
+    }
+    if not chips:
+        raise DatasetError(
+            f"No chip in {folder} has a mask: give each damaged_… and intact_… of images/ one of the same "
+            "name in masks/."
+        )
+    both = (*((p, "images") for p in images.values()), *((p, "masks") for p in masks.values()))
+    alone = tuple(f"{part}/{path.name}" for path, part in both if path.stem not in chips)
+    return PairFolder(folder, "chips of one building, images/ + masks/", chips, alone)
+
+
+def _choose(content: PairFolder, stems: Sequence[str] | None) -> list[PairFiles]:
+    found = content.pairs
     wanted = list(found) if stems is None else list(stems)
     if missing := [stem for stem in wanted if stem not in found]:
         raise DatasetError(
-            f"{folder} has no scene {missing[0]} with labels ({len(missing)} are missing): mend the list."
+            f"{content.folder} has no scene {missing[0]} with labels ({len(missing)} are missing): mend the "
+            "list."
         )
-    return [(stem, found[stem]) for stem in wanted]
+    return [found[stem] for stem in wanted]
+
+
+def read_pair(files: PairFiles) -> DamageTile:
+    """A scene or a chip.
+
+    Raises:
+        DatasetError: A file is damaged, or its images are of different sizes.
+    """
+    return _read_chip(files) if isinstance(files, ChipFiles) else read_scene(files)
 
 
 def read_scene(scene: XbdScene) -> DamageTile:
@@ -143,19 +240,21 @@ def read_scene(scene: XbdScene) -> DamageTile:
     return DamageTile(scene.stem, scene.event, pre, post, building, damage, gsd_m, buildings)
 
 
-def _read_chip(stem: str, image: Path, mask: Path, group: str) -> DamageTile:
-    post, footprint = _read_image(image), read_pixels(mask).bands[0] > 0
+def _read_chip(chip: ChipFiles) -> DamageTile:
+    post, footprint = _read_image(chip.image), read_pixels(chip.mask).bands[0] > 0
     if footprint.shape != post.shape[1:]:
-        raise DatasetError(f"{image} and {mask} are of different sizes: replace them, or remove both.")
-    level = _CHIP_LEVELS[stem.partition("_")[0]]
+        raise DatasetError(
+            f"{chip.image} and {chip.mask} are of different sizes: replace them, or remove both."
+        )
+    level = _CHIP_LEVELS[chip.stem.partition("_")[0]]
     building = np.where(footprint, 1, IGNORE).astype(np.uint8)  # what stands around it is not labelled
     damage = np.where(footprint, level, IGNORE).astype(np.uint8)
     outlined = tuple(Building(b.outline, level) for b in _outline_components(np.where(footprint, level, 0)))
-    return DamageTile(stem, group, None, post, building, damage, CHIP_GSD_M, outlined, is_chip=True)
+    return DamageTile(chip.stem, chip.event, None, post, building, damage, CHIP_GSD_M, outlined, is_chip=True)
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    pixels = read_pixels(path).bands[:3]
+    pixels = read_pixels(path, what="image").bands[:3]
     if len(pixels) == 2 or pixels.max() > 255:
         raise DatasetError(
             f"{path} has {len(pixels)} bands with values up to {pixels.max()}, and pairs are images of one "
@@ -180,10 +279,8 @@ def _outline_components(damage: NDArray[np.generic]) -> list[Building]:
         marks, count = label(damage == code)
         for i in range(1, count + 1):
             rows, cols = np.nonzero(marks == i)
-            corners = [
-                (c + dc, r + dr) for r, c in zip(rows, cols, strict=True) for dr in (0, 1) for dc in (0, 1)
-            ]
-            found.append(Building(MultiPoint(corners).convex_hull, int(code)))
+            corners = [np.column_stack((cols + dc, rows + dr)) for dr in (0, 1) for dc in (0, 1)]
+            found.append(Building(shapely.multipoints(np.concatenate(corners)).convex_hull, int(code)))
     return found
 
 
@@ -231,8 +328,16 @@ def group_levels(tiles: Sequence[DamageTile]) -> list[LevelGroup]:
     Raises:
         DatasetError: All buildings are undamaged, or all damaged.
     """
-    levels = [b.damage for tile in tiles for b in tile.buildings if b.damage != IGNORE]
-    counts = {int(code): levels.count(code) for code in Damage}
+    return group_counts(Counter(b.damage for tile in tiles for b in tile.buildings))
+
+
+def group_counts(buildings: Mapping[int, int]) -> list[LevelGroup]:
+    """As `group_levels`, from the number of buildings by code; `IGNORE` is passed over.
+
+    Raises:
+        DatasetError: All buildings are undamaged, or all damaged.
+    """
+    counts = {int(code): buildings.get(code, 0) for code in Damage}
     groups = [[int(code)] for code in Damage]
 
     def size(group: Sequence[int]) -> int:
@@ -246,8 +351,11 @@ def group_levels(tiles: Sequence[DamageTile]) -> list[LevelGroup]:
         groups[low : high + 1] = [groups[low] + groups[high]]
     found = [LevelGroup(max(g), tuple(g), size(g)) for g in groups]
     if not all(group.count for group in found):
-        state = "damaged" if levels and min(levels) > Damage.NO_DAMAGE else "undamaged"
-        raise DatasetError(f"The {len(levels)} buildings are all {state}: add tiles that show both.")
+        total = sum(counts.values())
+        if not total:
+            raise DatasetError("No training pair shows a building with a known level: add pairs that do.")
+        state = "undamaged" if counts[Damage.NO_DAMAGE] else "damaged"
+        raise DatasetError(f"The {total} buildings are all {state}: add tiles that show both.")
     return found
 
 
@@ -271,10 +379,25 @@ def arrange_chips(chips: Sequence[DamageTile]) -> list[DamageTile]:
     return arranged
 
 
+def arranged_sizes(count: int) -> list[tuple[int, int]]:
+    """Height and width of the tiles that `arrange_chips` makes of so many chips."""
+    sizes = []
+    for start in range(0, count, _MOSAIC_CHIPS):
+        some = min(_MOSAIC_CHIPS, count - start)
+        _, cell, columns = _plan_mosaic(some, CHIP_GSD_M)
+        sizes.append((cell * math.ceil(some / columns), cell * columns))
+    return sizes
+
+
+def _plan_mosaic(count: int, gsd_m: float) -> tuple[int, int, int]:
+    """Side of a chip, side of the cell that it gets, both in pixels, and how many stand side by side."""
+    side = round(CHIP_SIDE_M / gsd_m)
+    return side, side + side // 2, math.ceil(math.sqrt(count))
+
+
 def _arrange(chips: Sequence[DamageTile], stem: str) -> DamageTile:
     gsd_m = chips[0].gsd_m
-    side = round(CHIP_SIDE_M / gsd_m)
-    cell, columns = side + side // 2, math.ceil(math.sqrt(len(chips)))
+    side, cell, columns = _plan_mosaic(len(chips), gsd_m)
     shape = (cell * math.ceil(len(chips) / columns), cell * columns)
     post = np.zeros((len(chips[0].post), *shape), np.uint8)
     building, damage = np.full(shape, IGNORE, np.uint8), np.full(shape, IGNORE, np.uint8)

@@ -17,6 +17,7 @@ from affine import Affine
 from aftermap.core.assess_damage import assess_damage
 from aftermap.core.cards import read_package
 from aftermap.core.damage_fields import FIELDS
+from aftermap.core.damage_steps import describe_problems, read_pairs
 from aftermap.core.errors import DatasetError, JobError, ModelError, RasterError, VectorError
 from aftermap.core.evaluate_model import evaluate_model
 from aftermap.core.flows import run_flow
@@ -34,7 +35,6 @@ from aftermap.core.jobs import (
     TrainModel,
     Warning,
 )
-from aftermap.core.train_damage import read_pairs
 from aftermap.core.train_model import train_model
 
 STEPS = 16
@@ -297,6 +297,25 @@ def test_few_pairs_leave_one_to_judge_by_and_a_single_one_is_refused(towns: Path
             path.unlink()
     with pytest.raises(DatasetError, match="0 pairs to train on and 1 to judge by"):
         read_pairs(training(one, tmp_path), one, "")
+
+
+def test_a_damaged_pair_is_left_out_of_a_training_and_stops_an_evaluation(
+    towns: Path, trained, tmp_path: Path
+):
+    """Its blank rest looked like ground that the image does not cover."""
+    folder = tmp_path / "towns"
+    shutil.copytree(towns, folder)
+    broken = sorted((folder / "images").glob("*_post_disaster.png"))[0]
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    pairs = read_pairs(training(folder, tmp_path), folder, "")
+    assert len(pairs.train) + len(pairs.validation) == 3
+    first, total = describe_problems(pairs)
+    assert broken.name in first
+    assert "left out" in total
+    assert total.endswith(": 1.")
+    assert describe_problems(read_pairs(training(towns, tmp_path), towns, "")) == []
+    with pytest.raises(DatasetError, match=rf"The image .*{broken.name} cannot be read"):
+        list(evaluate_model(EvaluateModel(str(trained[0]), str(folder), device="cpu")))
 
 
 def test_an_image_that_is_all_cloud_shows_no_building(towns: Path, trained, tmp_path: Path):

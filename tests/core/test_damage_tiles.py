@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from aftermap.core.datasets.damage_tiles import (
     group_levels,
     ranks_of,
     read_damage_folder,
+    read_whole_tiles,
 )
 from aftermap.core.datasets.folders import IGNORE, read_splits
 from aftermap.core.errors import DatasetError
@@ -194,3 +196,27 @@ def test_images_of_sixteen_bits_are_refused_not_wrapped(tmp_path: Path):
     Image.fromarray(np.full((40, 40), 255, np.uint8)).save(tmp_path / "masks" / "intact_1.png")
     with pytest.raises(DatasetError, match=r"intact_1\.png has 1 bands with values up to 300"):
         read_damage_folder(tmp_path)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_a_file_that_was_cut_short_is_named_not_taken_for_unseen(tmp_path: Path, part: str, suffix: str):
+    for stem in ("damaged_1", "intact_2"):
+        write_chip(tmp_path, stem, 70, 90)
+    noise = np.random.default_rng(0).integers(1, 255, (74, 70, 3), dtype=np.uint8)
+    (tmp_path / part / "damaged_1.png").unlink()
+    Image.fromarray(noise).save(tmp_path / part / f"damaged_1{suffix}")
+    cut_short(tmp_path / part / f"damaged_1{suffix}")
+    sentence = rf"The {part[:-1]} .*damaged_1\{suffix} cannot be read .*: replace or remove it"
+    with pytest.raises(DatasetError, match=sentence):
+        read_damage_folder(tmp_path)
+    tiles, (problem,) = read_whole_tiles(tmp_path)
+    assert [tile.stem for tile in tiles] == ["intact_2"]
+    assert re.search(sentence, problem)
+    cut_short(tmp_path / "images" / "intact_2.png")
+    with pytest.raises(DatasetError, match=r"None of the 2 pairs of .* can be used\. The"):
+        read_whole_tiles(tmp_path)
