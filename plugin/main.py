@@ -104,7 +104,7 @@ class AftermapPlugin:
                 "aftermapTrainModel",
                 TRAIN_MODEL_ICON,
                 tr("Train a Model…"),
-                tr("Train a road model on tiles of your own"),
+                tr("Train a model for roads, buildings or damage on tiles of your own"),
                 self.open_training,
             ),
         )

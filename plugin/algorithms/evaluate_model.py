@@ -1,4 +1,4 @@
-"""Evaluate a Road Model: scores on a folder of labelled tiles, and a report."""
+"""Evaluate a Model: scores on a folder of labelled tiles or pairs, and a report."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from ...core import jobs
 from ..icons import EVALUATE_MODEL_ICON
+from ..scores import DAMAGE_SCORES, as_number, damage_scores
 from ..settings import Settings
 from ..translation import tr
 from .base import DEVICES, MODEL_WIDGET, JobAlgorithm, advanced
@@ -50,7 +51,7 @@ class EvaluateModel(JobAlgorithm):
         return "evaluatemodel"
 
     def displayName(self) -> str:  # noqa: D102, N802
-        return tr("Evaluate a Road Model")
+        return tr("Evaluate a Model")
 
     def group(self) -> str:  # noqa: D102
         return tr("Training")
@@ -62,10 +63,12 @@ class EvaluateModel(JobAlgorithm):
         return QIcon(str(EVALUATE_MODEL_ICON))
 
     def tags(self) -> list[str]:  # noqa: D102
-        return tr("evaluate,score,accuracy,IoU,F1,APLS,clDice,calibration,road,model").split(",")
+        return tr(
+            "evaluate,score,accuracy,IoU,F1,APLS,clDice,AUC,xView2,calibration,road,building,damage,model"
+        ).split(",")
 
     def shortDescription(self) -> str:  # noqa: D102, N802
-        return tr("Scores a road model on a folder of labelled tiles.")
+        return tr("Scores a model for roads, buildings or damage on a folder of labelled tiles.")
 
     def shortHelpString(self) -> str:  # noqa: D102, N802
         return tr(HELP).replace("\n", " ")
@@ -78,7 +81,7 @@ class EvaluateModel(JobAlgorithm):
         self.addParameter(
             QgsProcessingParameterFile(
                 self.FOLDER,
-                tr("Folder of labelled tiles"),
+                tr("Folder of labelled tiles, or of pairs"),
                 behavior=QgsProcessingParameterFile.Behavior.Folder,
             )
         )
@@ -128,7 +131,7 @@ class EvaluateModel(JobAlgorithm):
             )
         )
         self.addOutput(QgsProcessingOutputHtml(self.REPORT_HTML, tr("Report")))
-        for name in self.SCORES:
+        for name in (*self.SCORES, *DAMAGE_SCORES):
             self.addOutput(QgsProcessingOutputNumber(name, name.replace("_", " ").capitalize()))
 
     def execute(  # noqa: D102
@@ -157,26 +160,34 @@ class EvaluateModel(JobAlgorithm):
             "used_threshold": result.values.get("threshold"),
             "worst_drop": (result.values.get("colour_probe") or {}).get("worst_drop"),
         }
-        scores = {name: values.get(name.lower()) for name in self.SCORES}
+        found = {name: as_number(values.get(name.lower())) for name in self.SCORES}
+        scores = {name: value for name, value in found.items() if value is not None}
+        scores.update(damage_scores(values))
         for name, value in scores.items():
-            if value is not None:
-                feedback.pushInfo(f"{name}: {value:.4g}")
-        return {
-            self.OUTPUT_REPORT: report,
-            self.REPORT_HTML: result.outputs.get("report", ""),
-            **{name: value for name, value in scores.items() if value is not None},
-        }
+            feedback.pushInfo(f"{name}: {value:.4g}")
+        return {self.OUTPUT_REPORT: report, self.REPORT_HTML: result.outputs.get("report", ""), **scores}
 
 
 HELP = """
-<p>Scores a road model on a folder of labelled tiles that it was not trained on.</p>
-<p><b>IoU</b>, <b>F1</b>, <b>precision</b> and <b>recall</b> compare pixels. <b>Relaxed F1</b> forgives
-3 pixels. <b>clDice</b> compares centrelines, and <b>APLS</b> the lengths of the ways from place to place:
-both fall when a road is cut. <b>Roof FPR</b> is the share of roof pixels that were taken for road, where the
-folder has <i>building_masks/</i>. <b>ECE</b> says by how much the probabilities are off.</p>
+<p>Scores a model on a folder of labelled tiles that it was not trained on. What is scored depends on what
+the model was made for.</p>
+<p><b>Roads and buildings.</b> <b>IoU</b>, <b>F1</b>, <b>precision</b> and <b>recall</b> compare pixels.
+<b>Relaxed F1</b> forgives 3 pixels. For roads, <b>clDice</b> compares centrelines, and <b>APLS</b> the
+lengths of the ways from place to place: both fall when a road is cut; <b>roof FPR</b> is the share of roof
+pixels that were taken for road, where the folder has <i>building_masks/</i>. <b>ECE</b> says by how much
+the probabilities are off.</p>
+<p><b>Building damage.</b> The folder holds pairs of images as xBD lays them out, or chips of one building
+each. <b>Building IoU</b> and <b>F1</b> say how well the pixels of buildings are found. All else counts
+buildings, one by one: <b>macro F1</b> is the mean F1 of the levels that the model tells apart; <b>destroyed
+F1</b> is that of destroyed buildings against the rest; <b>AUC</b> is the chance that a destroyed building
+is ranked above one that is not, <b>AUC within tiles</b> the same for two buildings of one scene, which no
+difference between scenes can help; <b>recall at 1 % false alarms</b> says how many of the destroyed ones
+are found when one intact building in a hundred is taken for destroyed. <b>xView2</b> is the score of that
+challenge, which dies with one level that is missing.</p>
 <p><b>Measure how the scores depend on colour</b> scores the model on the same tiles in grey, with shifted
 hue, swapped channels, another gamma and a lost band; the worst relative drop of IoU tells how much it will
-suffer from another sensor, season or haze. This takes six times as long.</p>
-<p>The <b>report</b> is a page with curves and pictures of the best and worst tiles, which opens in a browser
-without network.</p>
+suffer from another sensor, season or haze. This takes six times as long. It, the ground size of a pixel and
+the code of the class have no effect on a damage model.</p>
+<p>The <b>report</b> is a page with curves and pictures of the best and worst tiles, which opens in a
+browser without network.</p>
 """

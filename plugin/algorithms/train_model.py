@@ -1,4 +1,4 @@
-"""Train a Road Model: folders of labelled tiles become a model package."""
+"""Train a Model: folders of labelled tiles, or of pairs of images, become a model package."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from ...core import jobs
 from ...core.cards import PACKAGE_SUFFIX
 from ...core.jobs import TrainModel as Job
 from ..icons import TRAIN_MODEL_ICON
+from ..scores import DAMAGE_SCORES, as_number, damage_scores
 from ..settings import Settings
 from ..translation import tr
 from .base import DEVICES, MODEL_WIDGET, JobAlgorithm, advanced
 
+TASKS = ("roads", "buildings", "damage")
 LOSSES = ("bce_dice", "bce", "weighted_bce", "focal", "dice", "tversky", "focal_dice")
 SCHEDULES = ("cosine", "one_cycle", "step", "plateau", "constant")
 STEP_UNITS = ("epoch", "batch")
@@ -36,6 +38,7 @@ START_MODEL_WIDGET = MODEL_WIDGET.replace(".ModelWidget", ".StartModelWidget")
 
 # Parameter → field of the job that has its value, unchanged.
 FIELDS = {
+    "TASK": "task",
     "VALIDATION": "validation",
     "MODEL": "start_from",
     "GSD": "gsd_m",
@@ -81,7 +84,7 @@ class TrainModel(JobAlgorithm):
         return "trainmodel"
 
     def displayName(self) -> str:  # noqa: D102, N802
-        return tr("Train a Road Model")
+        return tr("Train a Model")
 
     def group(self) -> str:  # noqa: D102
         return tr("Training")
@@ -93,23 +96,28 @@ class TrainModel(JobAlgorithm):
         return QIcon(str(TRAIN_MODEL_ICON))
 
     def tags(self) -> list[str]:  # noqa: D102
-        return tr("train,road,deep learning,U-Net,fine-tune,network,class imbalance,model").split(",")
+        return tr(
+            "train,road,building,damage,deep learning,U-Net,fine-tune,network,class imbalance,model"
+        ).split(",")
 
     def shortDescription(self) -> str:  # noqa: D102, N802
-        return tr("Trains a road model on folders of labelled tiles.")
+        return tr("Trains a model for roads, buildings or building damage on folders of labelled tiles.")
 
     def shortHelpString(self) -> str:  # noqa: D102, N802
         return tr(HELP).replace("\n", " ")
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: D102, N802
         folder = QgsProcessingParameterFile.Behavior.Folder
+        self.addParameter(self._choice("TASK", tr("Task"), TASKS))
         self.addParameter(
-            QgsProcessingParameterFile(self.FOLDER, tr("Folder of labelled tiles"), behavior=folder)
+            QgsProcessingParameterFile(
+                self.FOLDER, tr("Folder of labelled tiles, or of pairs"), behavior=folder
+            )
         )
         self.addParameter(
             QgsProcessingParameterFile(
                 "VALIDATION",
-                tr("Folder of validation tiles (empty: a share of the tiles)"),
+                tr("Folder for the validation (empty: a share of the tiles)"),
                 behavior=folder,
                 optional=True,
             )
@@ -140,8 +148,8 @@ class TrainModel(JobAlgorithm):
         )
         self.addOutput(QgsProcessingOutputHtml(self.REPORT, tr("Report")))
         self.addOutput(QgsProcessingOutputFolder(self.FIGURES, tr("Folder of curves and pictures")))
-        for name in self.SCORES:
-            self.addOutput(QgsProcessingOutputNumber(name, name.capitalize()))
+        for name in (*self.SCORES, *DAMAGE_SCORES):
+            self.addOutput(QgsProcessingOutputNumber(name, name.replace("_", " ").capitalize()))
 
     def execute(  # noqa: D102
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -149,11 +157,13 @@ class TrainModel(JobAlgorithm):
         result = self.run_job(self._job(parameters, context), feedback)
         if result is None:
             return {}
+        scores = {name: as_number(result.values.get(name.lower())) for name in self.SCORES}
         return {
             self.OUTPUT_MODEL: result.outputs["model"],
             self.REPORT: result.outputs.get("report", ""),
             self.FIGURES: result.outputs.get("figures", ""),
-            **{name: result.values.get(name.lower()) for name in self.SCORES},
+            **{name: value for name, value in scores.items() if value is not None},
+            **damage_scores(result.values),
         }
 
     def _advanced_parameters(self) -> list[QgsProcessingParameterDefinition]:
@@ -235,12 +245,15 @@ def parameters_of(job: jobs.TrainModel) -> dict[str, Any]:
 
 
 HELP = """
-<p>Trains a road model on a folder of labelled tiles: images, and masks of the same names. The dialog
+<p>Trains a model for <i>roads</i>, <i>buildings</i> or building <i>damage</i>. The dialog
 <i>Raster → Aftermap → Train a Model…</i> runs this algorithm, shows the tiles and their classes before, and
 the curves while it trains.</p>
-<p><b>Folder</b>: <i>images/</i> with <i>masks/</i> or <i>groundtruth/</i>, <i>sat/</i> with <i>map/</i>,
-<i>*_sat</i> with <i>*_mask</i>, or <i>images/</i> with <i>labels/</i> as in xBD. Masks may be 0/1, 0/255,
-class codes or colours. What cannot be read is named and left out.</p>
+<p><b>Folder</b> for <i>roads</i> and <i>buildings</i>: images, and masks of the same names: <i>images/</i>
+with <i>masks/</i>, <i>building_masks/</i> or <i>groundtruth/</i>, <i>sat/</i> with <i>map/</i>, or
+<i>*_sat</i> with <i>*_mask</i>. Masks may be 0/1, 0/255, class codes or colours. For <i>damage</i>: pairs of
+images laid out as xBD, <i>images/</i> with <i>labels/</i> or <i>targets/</i>, or chips of one building each
+(<i>images/</i> and <i>masks/</i> with <i>damaged_…</i> and <i>intact_…</i>). What cannot be read is named and
+left out.</p>
 <p><b>Start from</b>: the starter model (recommended: 100 to 500 tiles of your own place are enough), a model
 of your own, or a new network, which needs thousands of tiles.</p>
 <p><b>Validation</b>: tiles that the training never sees and by which it is judged: a folder of their own, or
@@ -250,6 +263,11 @@ a share of the tiles, split so that no two parts overlap on the ground.</p>
 the others away, and what they teach with them.</p>
 <p><b>Augmentation</b>: <i>structure</i> changes colours so much that the network must learn shapes; images
 of another sensor or season then work too.</p>
+<p><b>Damage</b> has a loss, a sampler and weights of its own, made for few damaged buildings among many; a
+level with fewer than 50 training buildings is merged with its neighbour. <i>Loss</i>, <i>sampler</i>,
+<i>weight of the class</i>, <i>skeleton recall</i>, <i>only tiles with at least this share</i>, <i>generated
+crops</i>, <i>code or colour of the class</i> and <i>ground size of a pixel</i> have no effect on it.</p>
 <p>A cancelled run leaves no files; started again with the same parameters, it continues where it stopped.
-The model appears in the list of <i>Segment Roads</i> if it lies in the folder of models.</p>
+The model appears in the list of <i>Segment Roads</i>, <i>Detect Buildings</i> or <i>Assess Damage</i> if it
+lies in the folder of models.</p>
 """

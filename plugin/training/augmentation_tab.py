@@ -12,6 +12,7 @@ from ..translation import tr
 from .fields import Note, choice, choose, number
 from .page import Page
 from .pictures import Picture, enlarge
+from .tasks import Task, tasks
 
 
 class AugmentationTab(Page):
@@ -35,7 +36,8 @@ class AugmentationTab(Page):
         self.sheet = Picture(tr("The sheet of crops comes with the plan"))
         self.sheet.setObjectName("sheet")
         self._path: Path | None = None
-        form = QFormLayout()
+        self._task = tasks()[0]
+        self._form = form = QFormLayout()
         form.addRow(tr("Changes"), self.augmentation)
         form.addRow("", self.what)
         form.addRow(tr("Largest change of size"), self.scale_jitter)
@@ -51,11 +53,19 @@ class AugmentationTab(Page):
         self._describe()
 
     def values(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "augmentation": self.augmentation.currentData(),
-            "scale_jitter": self.scale_jitter.value(),
-            "synthetic_share": self.synthetic_share.value(),
-        }
+        values = {"augmentation": self.augmentation.currentData()}
+        if not self._task.is_damage:
+            values["scale_jitter"] = self.scale_jitter.value()
+            values["synthetic_share"] = self.synthetic_share.value()
+        return values
+
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self._task = task
+        for field in (self.scale_jitter, self.synthetic_share):
+            field.setVisible(not task.is_damage)
+            self._form.labelForField(field).setVisible(not task.is_damage)
+        self.show_sheet(None)
+        self._describe()
 
     def show_job(self, job: TrainModel) -> None:  # noqa: D102
         choose(self.augmentation, job.augmentation)
@@ -81,7 +91,13 @@ class AugmentationTab(Page):
             "mild": tr("Turned and mirrored; brightness and contrast a little."),
             "none": tr("Crops as they are. The network learns these images by heart."),
         }
-        self.what.setText(texts[self.augmentation.currentData()])
+        text = texts[self.augmentation.currentData()]
+        if self._task.is_damage:
+            text += " " + tr(
+                "Before and after are changed each by itself, and shifted against each other by up to 6 px; "
+                "one crop in four has no image from before, so that the model can do without one."
+            )
+        self.what.setText(text)
 
     def _enlarge(self) -> None:
         if self._path is not None:

@@ -220,7 +220,7 @@ class BalanceTab(Page):
             folders=self._data["folders"],
             folder=folder,
             task=self._data["task"],
-            mask_value=self._data["mask_value"],
+            mask_value=self._data.get("mask_value", ""),
             min_share=self.min_share.value(),
             image_format=self.copy_format.currentData(),
             cache=Settings.load().cache,

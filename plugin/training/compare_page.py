@@ -33,6 +33,7 @@ from ..worker_client import WorkerPool
 from .background import WorkerJob
 from .fields import Note, file_field, folder_field, number
 from .page import Page
+from .tasks import Task, tasks
 
 LIST_PX = 150
 
@@ -45,6 +46,7 @@ class ComparePage(Page):
         super().__init__(parent)
         self._job = WorkerJob(workers, tr("Comparing models"), self)
         self._report = ""
+        self._task = tasks()[0]
         self.models = QListWidget()
         self.models.setObjectName("models")
         self.models.setMaximumHeight(LIST_PX)
@@ -93,15 +95,19 @@ class ComparePage(Page):
         self.refresh()
 
     def refresh(self) -> None:
-        """List the models that are there now."""
+        """List the models for the task that are there now."""
         checked = {value for value, _ in self._checked()}
         self.models.clear()
-        for package in list_packages(Settings.load().model_folders):
+        for package in list_packages(Settings.load().model_folders, self._task.name):
             self._add(package.card.name, f"{package.card.name}: {package.card.title}")
         for row in range(self.models.count()):
             item = self.models.item(row)
             if item.data(Qt.ItemDataRole.UserRole) in checked:
                 item.setCheckState(Qt.CheckState.Checked)
+
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self._task = task
+        self.refresh()
 
     def suggest_tiles(self, folder: str, lists: str) -> None:
         """Judge by the validation tiles of a folder; without lists, by all of them."""

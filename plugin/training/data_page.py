@@ -24,12 +24,14 @@ from ..settings import Settings
 from ..translation import tr
 from ..worker_client import WorkerPool
 from .background import AlgorithmRun, WorkerJob
-from .fields import Note, Sentences, choice, existing_folder, folder_field, integer, number, percent
+from .fields import Note, Sentences, choice, choose, existing_folder, folder_field, integer, number, percent
 from .page import Page
+from .tasks import Task, task_named, tasks
 from .tiles import Tile, read_tiles
 
 SCAN_DELAY_MS = 400
 SHOWN_PROBLEMS = 100
+SHOWN_EVENTS = 4
 
 
 class FolderList(QWidget):
@@ -62,8 +64,12 @@ class FolderList(QWidget):
         for number_, row in enumerate(self._rows):
             row.setFilePath(folders[number_] if number_ < len(folders) else "")
 
+    def set_hint(self, hint: str) -> None:
+        """Say what a folder looks like, in a few words."""
+        self._rows[0].lineEdit().setPlaceholderText(hint)
+
     def _add_row(self, path: str) -> None:
-        hint = tr("another folder (optional)") if self._rows else tr("a folder of images and masks")
+        hint = tr("another folder (optional)") if self._rows else ""
         row = folder_field(f"folder{len(self._rows) or ''}", hint)
         row.setFilePath(path)
         row.fileChanged.connect(self._follow)
@@ -80,6 +86,7 @@ class DataPage(Page):
     """Folders of labelled tiles, or a raster and a vector layer that become one; and what was found."""
 
     scanned = pyqtSignal()
+    task_changed = pyqtSignal(object)
 
     def __init__(self, workers: WorkerPool, parent: QWidget | None = None) -> None:
         """Nothing chosen yet."""
@@ -96,7 +103,13 @@ class DataPage(Page):
         layout.addWidget(self._export_box())
         layout.addWidget(self._found_box(), 1)
         self._connect()
+        self.show_task(self.chosen_task)
         self._show_scan()
+
+    @property
+    def chosen_task(self) -> Task:
+        """What is trained for."""
+        return task_named(self.task.currentData())
 
     @property
     def is_scanning(self) -> bool:
@@ -104,14 +117,24 @@ class DataPage(Page):
         return self._job.is_running or self._timer.isActive()
 
     def values(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "folders": self.folders.folders(),
-            "task": self.task.currentData(),
-            "mask_value": self.mask_value.text().strip(),
-            "gsd_m": self.gsd.value() or None,
-        }
+        values: dict[str, Any] = {"folders": self.folders.folders(), "task": self.task.currentData()}
+        if not self.chosen_task.is_damage:
+            values["mask_value"] = self.mask_value.text().strip()
+            values["gsd_m"] = self.gsd.value() or None
+        return values
+
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self.folders.set_hint(task.folder_hint)
+        for widget in (self.mask_value, self._form.labelForField(self.mask_value)):
+            widget.setVisible(not task.is_damage)
+        self.export_box.setVisible(bool(task.digitised))
+        self.export_box.setTitle(
+            tr("Or: cut tiles from a raster layer and {} of the project").format(task.digitised)
+        )
+        self._labels_label.setText(task.digitised.capitalize())
 
     def show_job(self, job: TrainModel) -> None:  # noqa: D102
+        choose(self.task, job.task)
         self.mask_value.setText(job.mask_value)
         self.gsd.setValue(job.gsd_m or 0.0)
         self.folders.set_folders(job.folders)
@@ -123,26 +146,24 @@ class DataPage(Page):
         self._export.close()
 
     def _source_box(self) -> QWidget:
-        box = QgsCollapsibleGroupBox(tr("Folders of labelled tiles"))
-        form = QFormLayout(box)
+        box = QgsCollapsibleGroupBox(tr("What is trained, and on which folders"))
+        self._form = form = QFormLayout(box)
         self.folders = FolderList()
-        self.task = choice("task", [("roads", tr("Roads"))])
+        self.task = choice("task", [(task.name, task.title) for task in tasks()])
         self.mask_value = QLineEdit()
         self.mask_value.setObjectName("mask_value")
         self.mask_value.setPlaceholderText(tr("found out: 0/1, 0/255, white on black"))
         self.mask_value.setToolTip(tr("A code such as 3, or a colour such as #ffff00"))
         self.gsd = number("gsd", 100, 0, 3, 0.1, " m", tr("unknown"))
         self.gsd_label = QLabel(tr("Ground size of a pixel"))
-        form.addRow(tr("Folder"), self.folders)
         form.addRow(tr("Task"), self.task)
+        form.addRow(tr("Folder"), self.folders)
         form.addRow(tr("What in a mask is the class"), self.mask_value)
         form.addRow(self.gsd_label, self.gsd)
         return box
 
     def _export_box(self) -> QWidget:
-        self.export_box = QgsCollapsibleGroupBox(
-            tr("Or: cut tiles from a raster layer and digitised roads of the project")
-        )
+        self.export_box = QgsCollapsibleGroupBox()
         self.export_box.setCollapsed(True)
         form = QFormLayout(self.export_box)
         proxy = QgsMapLayerProxyModel.Filter
@@ -176,7 +197,8 @@ class DataPage(Page):
         size.addWidget(self.image_format)
         size.addStretch(1)
         form.addRow(tr("Image"), self.raster)
-        form.addRow(tr("Digitised roads"), self.labels)
+        self._labels_label = QLabel()
+        form.addRow(self._labels_label, self.labels)
         form.addRow(tr("Width of lines (m): field"), width)
         form.addRow(tr("Everything is digitised in"), self.area)
         form.addRow(tr("Tiles"), size)
@@ -216,6 +238,7 @@ class DataPage(Page):
         return box
 
     def _connect(self) -> None:
+        self.task.currentIndexChanged.connect(lambda _: self._follow_task())
         self.folders.changed.connect(self._timer.start)
         self.mask_value.editingFinished.connect(self._scan_if_mask_changed)
         self.gsd.valueChanged.connect(lambda _: self.changed.emit())
@@ -234,6 +257,11 @@ class DataPage(Page):
         self._export.failed.connect(self.objected)
         self._export.ended.connect(self._show_scan)
 
+    def _follow_task(self) -> None:
+        """What was found for another task says nothing of this one."""
+        self.task_changed.emit(self.chosen_task)
+        self._scan()
+
     def _scan_if_mask_changed(self) -> None:
         if self.folders.folders() and self.mask_value.text().strip() != self.scan.get("asked_mask_value", ""):
             self._timer.start()
@@ -248,12 +276,11 @@ class DataPage(Page):
             return
         self.tiles, self.scan = [], {}
         if folders:
-            mask_value = self.mask_value.text().strip()
-            self._asked = mask_value
+            self._asked = self.values().get("mask_value", "")
             self._job.start(
-                ScanTiles(folders, self.task.currentData(), mask_value, cache=Settings.load().cache)
+                ScanTiles(folders, self.task.currentData(), self._asked, cache=Settings.load().cache)
             )
-            self._show_progress(0.0, tr("Looking at the tiles …"))
+            self._show_progress(0.0, tr("Looking at the folder …"))
         self._show_scan()
         self.changed.emit()
 
@@ -292,9 +319,9 @@ class DataPage(Page):
         is_busy = self._job.is_running or self._export.is_running
         self._progress_row.setVisible(is_busy)
         self.export_button.setEnabled(not self._export.is_running)
-        is_known = bool(self.tiles) and self.scan.get("gsd_m") is not None
+        is_asked = bool(self.tiles) and self.scan.get("gsd_m") is None and not self.chosen_task.is_damage
         for widget in (self.gsd, self.gsd_label):
-            widget.setVisible(bool(self.tiles) and not is_known)
+            widget.setVisible(is_asked)
         self.found.setText("" if is_busy else self._sentences())
         problems = list(self.scan.get("problems", ()))
         count = self.scan.get("problem_count", len(problems))
@@ -311,23 +338,24 @@ class DataPage(Page):
         scan = self.scan
         if "refusal" in scan:
             return scan["refusal"]
+        task = self.chosen_task
         if not scan:
-            return tr(
-                "Choose a folder with images and masks: <i>images/</i> with <i>masks/</i>, <i>sat/</i> with "
-                "<i>map/</i>, <i>name_sat</i> with <i>name_mask</i>, or <i>images/</i> with <i>labels/</i> "
-                "as in xBD. 100 to 500 tiles of your own place make the starter model a good one there."
-            )
+            return task.hint
         rows = [
-            (tr("Usable tiles"), tr("<b>{}</b> of {}").format(scan["usable"], scan["tiles"])),
+            (task.usable, tr("<b>{}</b> of {}").format(scan["usable"], scan["tiles"])),
             (tr("Layout"), "<br>".join(_layout(folder) for folder in scan["folders"])),
             (tr("Side"), _range(scan["size_px"], "px")),
             (
                 tr("Ground resolution"),
                 _range(scan["gsd_m"], "m") if scan["gsd_m"] else tr("the tiles state none: enter it above"),
             ),
-            (tr("Masks"), scan["coding"]),
-            (tr("Classes"), "<br>".join(_class(one) for one in scan["classes"])),
         ]
+        if task.is_damage:
+            rows.append((tr("Events"), _listed(scan["events"])))
+            rows.append((tr("Buildings"), "<br>".join(_level(one) for one in scan["levels"])))
+        else:
+            rows.append((tr("Masks"), scan["coding"]))
+            rows.append((tr("Classes"), "<br>".join(_class(one) for one in scan["classes"])))
         cells = "".join(
             f"<tr><td style='padding-right:16px'>{name}</td><td>{text}</td></tr>" for name, text in rows
         )
@@ -336,7 +364,8 @@ class DataPage(Page):
     def export_tiles(self) -> None:
         """Cut tiles as the form says, and train on them."""
         if self.raster.currentLayer() is None or self.labels.currentLayer() is None:
-            self.objected.emit(tr("Load an image and a layer of digitised roads into the project first."))
+            text = tr("Load an image and a layer of {} into the project first.")
+            self.objected.emit(text.format(self.chosen_task.digitised))
             return
         folder = self.export_folder.filePath().strip()
         if not folder:
@@ -367,8 +396,19 @@ class DataPage(Page):
         self.folders.set_folders((self._exported,))
 
 
+def _level(one: dict[str, Any]) -> str:
+    return f"<span style='color:{one['colour']}'>■</span> {one['name']}: <b>{one['buildings']}</b>"
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:SHOWN_EVENTS])
+    return (
+        shown if len(names) <= SHOWN_EVENTS else tr("{} and {} more").format(shown, len(names) - SHOWN_EVENTS)
+    )
+
+
 def _layout(folder: dict[str, Any]) -> str:
-    text = tr("{}: {}, {} of {} tiles").format(
+    text = tr("{}: {}, {} of {}").format(
         Path(folder["folder"]).name, folder["layout"], folder["usable"], folder["tiles"]
     )
     unmatched = folder.get("unmatched")

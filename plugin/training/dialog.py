@@ -24,6 +24,7 @@ from qgis.PyQt.QtWidgets import (
 from ...core.errors import JobError
 from ...core.jobs import PlanTraining, Result, TrainModel, job_from_json, to_json
 from ..icons import TRAIN_MODEL_ICON
+from ..scores import as_number
 from ..settings import PREFIX, Settings
 from ..translation import tr
 from ..worker_client import WorkerPool
@@ -33,6 +34,7 @@ from .data_page import DataPage
 from .page import Page
 from .result_page import ResultPage
 from .run_page import RunPage
+from .tasks import Task, task_named
 from .tiles import Tile, read_tiles, write_lists
 from .workbench_page import WorkbenchPage
 
@@ -96,7 +98,7 @@ class TrainingDialog(QDialog):
         """Train as set up."""
         job = self.job()
         if job is None:
-            self.object_to(tr("Choose a folder of labelled tiles first."))
+            self.object_to(tr("Choose a folder that can be trained on first."))
             self.show_page(self.data_page)
         elif not job.output:
             self.object_to(tr("Name the file of the new model first."))
@@ -174,6 +176,7 @@ class TrainingDialog(QDialog):
         self.next.clicked.connect(lambda: self.list.setCurrentRow(self.list.currentRow() + 1))
         self.list.setCurrentRow(0)
         self.data_page.scanned.connect(self._take_scan)
+        self.data_page.task_changed.connect(self._show_task)
         for page in (self.data_page, self.workbench_page, self.run_page):
             page.changed.connect(self._timer.start)
         self.workbench_page.schedule.ask_job = self.job
@@ -190,11 +193,26 @@ class TrainingDialog(QDialog):
     def _turn(self, row: int) -> None:
         self.stack.setCurrentIndex(row)
         self.back.setEnabled(row > 0)
-        self.next.setEnabled(row < len(self._pages) - 1)
+        self.next.setEnabled(row < self._last_row)
+
+    @property
+    def _last_row(self) -> int:
+        """The last page that is shown: damage models are not compared here."""
+        return len(self._pages) - (2 if self.data_page.chosen_task.is_damage else 1)
+
+    def _show_task(self, task: Task) -> None:
+        """Show what a training for this task needs; a plan for another one is void."""
+        self._plan.cancel()
+        self._planned = (None, [])
+        for page in self._pages:
+            page.show_task(task)
+        compare = self._pages.index(self.compare_page)
+        self.list.item(compare).setHidden(task.is_damage)
+        self._turn(self.list.currentRow())
 
     def _take_scan(self) -> None:
         values = self.data_page.values()
-        self.workbench_page.show_tiles(self.data_page.tiles)
+        self.workbench_page.show_scan(self.data_page.scan, self.data_page.tiles)
         self.workbench_page.balance.set_data(values)
         self.run_page.suggest_output(values["folders"])
 
@@ -215,8 +233,14 @@ class TrainingDialog(QDialog):
             self._is_plan_stale = False
             self._make_plan()
 
+    @property
+    def _is_plan_void(self) -> bool:
+        """Whether what was asked for is no longer what is wanted."""
+        is_for_task = self._asked is not None and self._asked.task == self.data_page.chosen_task.name
+        return self._is_plan_stale or not is_for_task
+
     def _take_plan(self, result: Result) -> None:
-        if self._is_plan_stale:
+        if self._is_plan_void:
             return
         tiles = read_tiles(Path(result.outputs["tiles"]))
         self._planned = (self._asked, tiles)
@@ -225,7 +249,7 @@ class TrainingDialog(QDialog):
         self.run_page.show_plan(result.values)
 
     def _refuse_plan(self, message: str) -> None:
-        if not self._is_plan_stale:
+        if not self._is_plan_void:
             self.workbench_page.show_refusal(message)
 
     def _remember(self, job: TrainModel) -> None:
@@ -241,11 +265,12 @@ class TrainingDialog(QDialog):
         self.compare_page.refresh()
         self.show_page(self.result_page)
         if not self.isVisible():
-            text = tr("The model {} is trained: IoU {:.3f}. It is in the list of Segment Roads.")
-            self._tell(
-                text.format(Path(self._running.output).stem, result.values.get("iou", float("nan"))),
-                Qgis.MessageLevel.Success,
-            )
+            task = task_named(self._running.task)
+            score = as_number(result.values.get(task.best))
+            name = Path(self._running.output).stem
+            text = task.trained.format(name, float("nan") if score is None else score)
+            where = tr("It is in the list of {}.").format(task.tool)
+            self._tell(f"{text} {where}", Qgis.MessageLevel.Success)
 
     def _suggest_tiles(self, job: TrainModel, result: Result) -> None:
         """Have evaluations judge by the tiles that judged the training."""

@@ -11,6 +11,7 @@ from ...core.jobs import TrainModel
 from ..translation import tr
 from .fields import Note, choice, choose, number
 from .page import Page
+from .tasks import Task
 
 WEIGHTED = "weighted_bce"
 
@@ -22,6 +23,7 @@ class LossTab(Page):
         """The defaults of the job."""
         super().__init__(parent)
         self._plan: Mapping[str, Any] = {}
+        self._is_linear = True
         self.loss = choice(
             "loss",
             [
@@ -47,7 +49,10 @@ class LossTab(Page):
         form.addRow(tr("Weight of the class"), self.positive_weight)
         form.addRow("", self.weight_note)
         form.addRow(tr("Skeleton recall, added"), self.skeleton_weight)
-        form.addRow("", Note(tr("Counts cuts in the centrelines: for thin roads that must stay connected.")))
+        self.skeleton_note = Note(
+            tr("Counts cuts in the centrelines: for what is thin and must stay connected.")
+        )
+        form.addRow("", self.skeleton_note)
         form.addRow(tr("A constant guess"), self.constant_note)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -61,8 +66,19 @@ class LossTab(Page):
         return {
             "loss": self.loss.currentData(),
             "positive_weight": self.positive_weight.value(),
-            "skeleton_weight": self.skeleton_weight.value(),
+            # A roof's skeleton says nothing.
+            "skeleton_weight": self.skeleton_weight.value() if self._is_linear else 0.0,
         }
+
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self._is_linear, self._plan = task.is_linear, {}
+        for widget in (
+            self.skeleton_weight,
+            self.skeleton_note,
+            self._form.labelForField(self.skeleton_weight),
+        ):
+            widget.setVisible(task.is_linear)
+        self._show()
 
     def show_job(self, job: TrainModel) -> None:  # noqa: D102
         choose(self.loss, job.loss)

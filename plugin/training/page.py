@@ -8,6 +8,7 @@ from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QFrame, QScrollArea, QWidget
 
 from ...core.jobs import TrainModel
+from .tasks import Task
 
 
 class Page(QWidget):
@@ -19,6 +20,9 @@ class Page(QWidget):
     def values(self) -> dict[str, Any]:
         """Fields of `TrainModel` that this page holds, as they stand."""
         return {}
+
+    def show_task(self, task: Task) -> None:
+        """Show what a training for this task needs, and hide the rest."""
 
     def show_job(self, job: TrainModel) -> None:
         """Fill the page's fields in from a job."""

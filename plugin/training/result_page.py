@@ -28,12 +28,14 @@ from qgis.PyQt.QtWidgets import (
 
 from ...core.jobs import Figure, Result, TrainModel
 from ..model_widget import ModelField
+from ..scores import as_number, damage_scores, is_damage_result
 from ..settings import Settings
 from ..translation import tr
 from .background import AlgorithmRun
 from .fields import Note, file_field, folder_field, percent
 from .page import Page
 from .pictures import Thumbnails
+from .tasks import Task, task_named
 
 ALGORITHM = "aftermap:evaluatemodel"
 
@@ -55,12 +57,11 @@ class ResultPage(Page):
         self.report_button.setEnabled(False)
         self.worst = QTableWidget(0, 4)
         self.worst.setObjectName("worst")
-        self.worst.setHorizontalHeaderLabels([tr("Tile, worst first"), "IoU", tr("precision"), tr("recall")])
         self.worst.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.worst.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.worst.verticalHeader().hide()
         self.worst.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        self.show_button = QPushButton(tr("Open the Tile on the Map"))
+        self.show_button = QPushButton(tr("Open It on the Map"))
         self.show_button.setObjectName("open_tile")
         self.show_button.setEnabled(False)
         self.pictures = Thumbnails()
@@ -83,15 +84,20 @@ class ResultPage(Page):
         """Show a model that was just trained, with the last pictures of its validation tiles."""
         self._job = job
         path = result.outputs.get("model", job.output)
-        text = tr("The model lies in {}. In <i>Segment Roads</i>, choose it by the button “…”.").format(path)
+        tool = task_named(job.task).tool
+        text = tr("The model lies in {}. In <i>{}</i>, choose it by the button “…”.").format(path, tool)
         if Path(path).parent in Settings.load().model_folders:
-            text = tr("The model is in the list of <i>Segment Roads</i> now.")
+            text = tr("The model is in the list of <i>{}</i> now.").format(tool)
         self._show(f"<h3>{Path(path).stem}</h3>{text}", result)
         self.scores.setToolTip(path)
         self.pictures.clear()
         for figure in figures:
             self.pictures.show_figure(figure)
         self.model.set_value(path)
+
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self.probe.setVisible(not task.is_damage)
+        self.probe.setChecked(self.probe.isChecked() and not task.is_damage)
 
     def suggest_tiles(self, folder: str, lists: str) -> None:
         """Judge by the validation tiles of a folder; without lists, by all of them."""
@@ -166,9 +172,10 @@ class ResultPage(Page):
         self._show_state()
 
     def _show_evaluation(self, result: Result) -> None:
-        head = tr("<h3>{}</h3>on {} tiles of {}").format(
-            Path(self.model.value()).stem, result.values.get("tiles", "?"), self.folder.filePath()
-        )
+        values = result.values
+        text = tr("<h3>{}</h3>on {} pairs of {}") if "pairs" in values else tr("<h3>{}</h3>on {} tiles of {}")
+        count = values.get("pairs", values.get("tiles", "?"))
+        head = text.format(Path(self.model.value()).stem, count, self.folder.filePath())
         self._show(head, result)
         self.scores.setToolTip("")
 
@@ -187,11 +194,14 @@ class ResultPage(Page):
         scores = {**sets[0], **result.values} if len(sets) == 1 else result.values
         self.scores.setText(head + _score_table(scores))
         tiles = result.values.get("tile_scores") or ()
+        columns = _tile_columns(is_damage_result(scores))
+        self.worst.setHorizontalHeaderLabels([text for _, text in columns])
         self.worst.setRowCount(len(tiles))
         for row, tile in enumerate(tiles):
-            for column, name in enumerate(("stem", "iou", "precision", "recall")):
+            for column, (name, _) in enumerate(columns):
                 value = tile.get(name)
-                item = QTableWidgetItem(value if isinstance(value, str) else _score(value))
+                is_score = value is None or isinstance(value, float)
+                item = QTableWidgetItem(_score(value) if is_score else str(value))
                 item.setData(Qt.ItemDataRole.UserRole, tile.get("image"))
                 self.worst.setItem(row, column, item)
         self.worst.resizeRowsToContents()
@@ -223,7 +233,28 @@ class ResultPage(Page):
             self._canvas.refresh()
 
 
+def _tile_columns(is_damage: bool) -> tuple[tuple[str, str], ...]:
+    """Columns of the list of the worst: name among a tile's scores, and heading."""
+    if is_damage:
+        return (
+            ("stem", tr("Pair, worst first")),
+            ("buildings", tr("buildings")),
+            ("wrong", tr("wrong level")),
+            ("building_iou", "IoU"),
+        )
+    return (
+        ("stem", tr("Tile, worst first")),
+        ("iou", "IoU"),
+        ("precision", tr("precision")),
+        ("recall", tr("recall")),
+    )
+
+
 def _score_table(values: Mapping[str, Any]) -> str:
+    if is_damage_result(values):
+        counts = ", ".join(f"{count} {name}" for name, count in values.get("counts", {}).items())
+        judged = tr("Judged by buildings: {}.").format(counts)
+        return f"{_as_table(_damage_cells(values))}<p>{judged}</p>"
     names = (
         ("iou", "IoU"),
         ("f1", "F1"),
@@ -236,13 +267,34 @@ def _score_table(values: Mapping[str, Any]) -> str:
         ("ece", "ECE"),
         ("threshold", tr("threshold")),
     )
-    shown = [(text, _score(values[name])) for name, text in names if values.get(name) is not None]
+    shown = [(text, _score(values[name])) for name, text in names if as_number(values.get(name)) is not None]
     drop = (values.get("colour_probe") or {}).get("worst_drop")
     if drop is not None:
         shown.append((tr("worst drop by colour"), percent(drop)))
+    return _as_table(shown)
+
+
+def _damage_cells(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Headings and values of a damage model's scores."""
+    scores = damage_scores(values)
+    names = (
+        ("MACRO_F1", tr("macro F1 of the levels")),
+        ("DESTROYED_F1", tr("F1 destroyed or not")),
+        ("AUC", "AUC"),
+        ("AUC_WITHIN_TILES", tr("AUC within pairs")),
+        ("BUILDING_F1", tr("F1 of the buildings")),
+        ("BUILDING_IOU", tr("IoU of the buildings")),
+        ("XVIEW2", "xView2"),
+    )
+    return [(text, _score(scores[name])) for name, text in names if name in scores]
+
+
+def _as_table(cells: Iterable[tuple[str, str]]) -> str:
+    """Pairs of a heading and a value side by side."""
+    shown = list(cells)
     heads = "".join(f"<td style='padding-right:18px'>{text}</td>" for text, _ in shown)
-    cells = "".join(f"<td style='padding-right:18px'><b>{value}</b></td>" for _, value in shown)
-    return f"<table><tr>{heads}</tr><tr>{cells}</tr></table>"
+    values = "".join(f"<td style='padding-right:18px'><b>{value}</b></td>" for _, value in shown)
+    return f"<table><tr>{heads}</tr><tr>{values}</tr></table>"
 
 
 def _score(value: Any) -> str:

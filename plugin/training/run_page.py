@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qgis.gui import QgsCollapsibleGroupBox
-from qgis.PyQt.QtCore import Qt, QTimer, pyqtSignal
+from qgis.PyQt.QtCore import QSignalBlocker, Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import (
     QFormLayout,
     QGridLayout,
@@ -21,7 +21,7 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
-from ...core.cards import PACKAGE_SUFFIX
+from ...core.cards import PACKAGE_SUFFIX, heads_of, list_packages
 from ...core.jobs import Figure, Metric, Result, TrainModel
 from ..algorithms.base import DEVICES
 from ..algorithms.train_model import parameters_of
@@ -34,6 +34,7 @@ from .charts import Level, LineChart, Series
 from .fields import Note, Sentences, choice, choose, file_field, integer, number
 from .page import Page
 from .pictures import Thumbnails
+from .tasks import Task, task_named, tasks
 
 ALGORITHM = "aftermap:trainmodel"
 CURVES_FIGURE = "learning-curves.png"  # the page draws these itself
@@ -55,9 +56,12 @@ class RunPage(Page):
         super().__init__(parent)
         self.run = AlgorithmRun(self)
         self._is_paused = False
+        self._task = self._drawn_task = tasks()[0]
+        self._suggested = ""
         self._training: dict[str, list[tuple[float, float]]] = {}
         self._validation: dict[str, list[tuple[float, float]]] = {}
         self._plan: Mapping[str, Any] = {}
+        self._drawn_plan: Mapping[str, Any] = {}
         self.figures: dict[str, Figure] = {}
         self._redraw = QTimer(self)  # a fast training must not keep QGIS busy with curves
         self._redraw.setSingleShot(True)
@@ -75,7 +79,7 @@ class RunPage(Page):
         self.warnings.hide()
         layout.addWidget(self.warnings)
         self._connect()
-        self._draw()
+        self.show_task(self._task)
         self._show_state()
 
     def values(self) -> dict[str, Any]:  # noqa: D102
@@ -104,27 +108,27 @@ class RunPage(Page):
         self.seed.setValue(job.seed)
         choose(self.device, job.device)
 
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self._task, self._plan = task, {}
+        self.summary.setText("")
+        self._list_starts()
+        if not self.run.is_running:
+            self._draw_for(task)
+
     def suggest_output(self, folders: tuple[str, ...]) -> None:
-        """Name the model after the folder of tiles, in the user's folder of models, where none is named."""
-        if folders and not self.output.filePath().strip():
-            name = f"roads-{file_name(Path(folders[0]).name)}{PACKAGE_SUFFIX}"
-            self.output.setFilePath(str(Settings.load().model_folders[0] / name))
+        """Name the model after its task and tiles, in the user's folder of models, if no one has named it."""
+        if folders and self.output.filePath().strip() in ("", self._suggested):
+            name = f"{self._task.name}-{file_name(Path(folders[0]).name)}{PACKAGE_SUFFIX}"
+            self._suggested = str(Settings.load().model_folders[0] / name)
+            self.output.setFilePath(self._suggested)
 
     def show_plan(self, values: Mapping[str, Any]) -> None:
         """Say what would be trained; remember its length, and what a constant guess costs, for the charts."""
-        if self.run.is_running:
-            return
         self._plan = values
-        text = tr("{} tiles train, {} judge; {} steps of {} crops of {} px.")
-        self.summary.setText(
-            text.format(
-                values["train_tiles"],
-                values["validation_tiles"],
-                values["steps"],
-                values["batch_size"],
-                values["crop_px"],
-            )
-        )
+        sides = self._task.counts.format(values["train_tiles"], values["validation_tiles"])
+        text = tr("{} steps of {} crops of {} px")
+        steps = text.format(values["steps"], values["batch_size"], values["crop_px"])
+        self.summary.setText(f"{sides}; {steps}.")
 
     def start_job(self, job: TrainModel) -> None:
         """Train; the run goes on when the dialog is closed."""
@@ -139,14 +143,15 @@ class RunPage(Page):
         self._is_paused = False
         self._setup.setCollapsed(True)
         self._view.show()
-        self._draw()
+        self._drawn_plan = self._plan
+        self._draw_for(task_named(job.task))
         self.run.start(ALGORITHM, parameters_of(job))
         self.started.emit(job)
         self._show_state()
 
     def _setup_box(self) -> QWidget:
         self._setup = QgsCollapsibleGroupBox(tr("What is trained, and where it goes"))
-        self.start = ModelField(start_models())
+        self.start = ModelField([])
         self.start.setObjectName("start")
         self.output = file_field(
             "output", tr("Model packages") + f" (*{PACKAGE_SUFFIX})", tr("the new model"), is_new=True
@@ -228,10 +233,11 @@ class RunPage(Page):
         step, soon = tr("step"), tr("drawn once it trains")
         self.loss_chart = LineChart(tr("Loss"), step, anchor=0.0, empty=soon)
         self.score_chart = LineChart(
-            tr("Scores on the validation tiles"), step, anchor=0.0, empty=tr("drawn after the first round")
+            tr("Scores of the validation"), step, anchor=0.0, empty=tr("drawn after the first round")
         )
         self.rate_chart = LineChart(tr("Learning rate"), step, anchor=0.0, empty=soon)
-        self.share_chart = LineChart(tr("Class share of the batches"), step, anchor=0.0, empty=soon)
+        self.share_chart = LineChart("", step, anchor=0.0, empty=soon)
+        self.sheet_note = Note()
         self.pictures = Thumbnails()
         self.pictures.setObjectName("triptychs")
         charts = QWidget()
@@ -244,9 +250,7 @@ class RunPage(Page):
         sheet = QWidget()
         sheet_layout = QVBoxLayout(sheet)
         sheet_layout.setContentsMargins(0, 0, 0, 0)
-        sheet_layout.addWidget(
-            Note(tr("The same validation tiles after each round: <i>image | truth | prediction</i>"))
-        )
+        sheet_layout.addWidget(self.sheet_note)
         sheet_layout.addWidget(self.pictures, 1)
         splitter = QSplitter(Qt.Orientation.Horizontal)
         splitter.addWidget(charts)
@@ -279,6 +283,28 @@ class RunPage(Page):
             self.working_gsd,
         ):
             box.valueChanged.connect(lambda _: self.changed.emit())
+
+    def _list_starts(self) -> None:
+        """List the models that a training for the task can start from, and keep the chosen one."""
+        field, head = self.start, self._task.head
+        chosen = field.value() or TrainModel.start_from
+        with QSignalBlocker(field.list):
+            field.list.clear()
+            for text, value in start_models():
+                field.list.addItem(text, value)
+            for package in list_packages(Settings.load().model_folders):
+                if package.card.task == self._task.name or head in heads_of(package.card):
+                    field.list.addItem(package.card.name, package.card.name)
+                    last = field.list.count() - 1
+                    field.list.setItemData(last, package.card.title, Qt.ItemDataRole.ToolTipRole)
+            field.set_value(chosen if field.list.findData(chosen) >= 0 else TrainModel.start_from)
+
+    def _draw_for(self, task: Task) -> None:
+        """Draw the curves, and call them as this task does."""
+        self._drawn_task = task
+        self.share_chart.title = task.share
+        self.sheet_note.setText(task.sheet)
+        self._draw()
 
     def _pause_or_resume(self) -> None:
         self._is_paused = not self._is_paused
@@ -358,26 +384,22 @@ class RunPage(Page):
 
     def _draw(self) -> None:
         training, validation = self._training, self._validation
+        task = self._drawn_task
         losses = [Series(tr("loss in training"), training.get("loss", ()))]
         levels = []
         if "bce" in training:
-            losses.append(Series(tr("BCE in training"), training["bce"]))
+            losses.append(Series(task.plain_loss, training["bce"]))
         if "loss" in validation:
-            losses.append(Series(tr("BCE in validation"), validation["loss"], has_markers=True))
-        if "constant_loss" in self._plan and training:
-            levels = [Level(tr("BCE of a constant guess"), self._plan["constant_loss"])]
-        end = self._plan.get("steps", 0)
+            losses.append(Series(task.judged_loss, validation["loss"], has_markers=True))
+        plan = self._drawn_plan
+        if "constant_loss" in plan and training:
+            levels = [Level(task.constant_loss, plan["constant_loss"])]
+        end = plan.get("steps", 0)
         self.loss_chart.show_series(losses, levels, end)
-        scores = (
-            ("iou", "IoU"),
-            ("f1", "F1"),
-            ("precision", tr("precision")),
-            ("recall", tr("recall")),
-        )
         self.score_chart.show_series(
             [
-                Series(text, validation[name], is_faint=name in ("precision", "recall"), has_markers=True)
-                for name, text in scores
+                Series(text, validation[name], is_faint=is_faint, has_markers=True)
+                for name, text, is_faint in task.scores
                 if name in validation
             ],
             x_end=end,

@@ -24,6 +24,7 @@ from .background import WorkerJob
 from .charts import Level, LineChart, Series
 from .fields import Note, choice, choose, integer, number
 from .page import Page
+from .tasks import Task
 
 BY_DATA, BY_EPOCHS, BY_STEPS = "data", "epochs", "steps"
 
@@ -38,6 +39,7 @@ class ScheduleTab(Page):
         self._test = WorkerJob(workers, tr("Learning-rate range test"), self)
         self._tried: list[tuple[float, float, float]] = []
         self._suggested = 0.0
+        self._has_test = True
         self._make_fields()
         self.curve = LineChart(
             tr("Learning rate over the run"), tr("step"), anchor=0.0, empty=tr("Choose tiles first")
@@ -69,6 +71,15 @@ class ScheduleTab(Page):
             "step_unit": self.step_unit.currentData(),
             "learning_rate": self.learning_rate.value(),
         }
+
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self._test.cancel()
+        self._tried, self._suggested = [], 0.0
+        self._draw_tries()
+        self.curve.show_series([])
+        self.length_note.setText("")
+        self._has_test = not task.is_damage
+        self._show_fields()
 
     def show_job(self, job: TrainModel) -> None:  # noqa: D102
         if job.epochs:
@@ -186,6 +197,8 @@ class ScheduleTab(Page):
             widget.setVisible(self.schedule.currentData() == "step")
         self.find_button.setText(tr("Cancel") if self._test.is_running else tr("Find Learning Rate…"))
         self.apply_button.setVisible(self._suggested > 0 and not self._test.is_running)
+        for widget in (self.find_button, self.test_note, self.test_chart):
+            widget.setVisible(self._has_test)
 
     def _find_or_cancel(self) -> None:
         if self._test.is_running:

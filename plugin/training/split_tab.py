@@ -12,6 +12,7 @@ from ...core.jobs import TrainModel
 from ..translation import tr
 from .fields import Note, choice, choose, file_field, folder_field, number
 from .page import Page
+from .tasks import Task, tasks
 from .tile_outlines import PART_COLOURS, TileOutlines, part_names
 from .tiles import Tile
 
@@ -25,18 +26,19 @@ class SplitTab(Page):
         """Without tiles yet."""
         super().__init__(parent)
         self._tiles: list[Tile] = []
+        self._task = tasks()[0]
         self._outlines = TileOutlines(canvas) if canvas is not None else None
         self.kind = choice(
             "split",
             [
-                (BY_SHARE, tr("A share of the tiles, split so that nothing leaks")),
-                (BY_FOLDER, tr("A folder of validation tiles")),
-                (BY_LISTS, tr("Lists of tiles in a JSON file")),
+                (BY_SHARE, tr("A share of the folder")),
+                (BY_FOLDER, tr("A folder of its own")),
+                (BY_LISTS, tr("Lists of names in a JSON file")),
             ],
         )
         self.share = number("validation_share", 0.9, 0.05, 2, 0.05)
         self.share.setValue(TrainModel.validation_share)
-        self.folder = folder_field("validation", tr("tiles that the training never sees"))
+        self.folder = folder_field("validation", tr("what the training never sees"))
         self.lists = file_field("splits", tr("JSON files") + " (*.json)")
         self.how = Note()
         self.how.setObjectName("how")
@@ -60,15 +62,8 @@ class SplitTab(Page):
         layout.addWidget(self.how)
         layout.addWidget(self.counts)
         layout.addLayout(map_row)
-        layout.addWidget(
-            Note(
-                tr(
-                    "Neighbouring tiles look alike: were they drawn at random, the network would be judged "
-                    "by what it has seen. Tiles of one scene or event, tiles that overlap and tiles of one "
-                    "block on the ground stay on one side."
-                )
-            )
-        )
+        self.leaks = Note(self._task.leaks)
+        layout.addWidget(self.leaks)
         layout.addStretch(1)
         self.kind.currentIndexChanged.connect(lambda _: self._follow())
         self.share.valueChanged.connect(lambda _: self.changed.emit())
@@ -85,6 +80,14 @@ class SplitTab(Page):
             "validation_share": self.share.value(),
         }
 
+    def show_task(self, task: Task) -> None:  # noqa: D102
+        self._task, self._tiles = task, []
+        self.leaks.setText(task.leaks)
+        for label in (self.how, self.counts, self.legend):
+            label.setText("")
+        self.clear_map()
+        self.show_button.setEnabled(False)
+
     def show_job(self, job: TrainModel) -> None:  # noqa: D102
         self.folder.setFilePath(job.validation)
         self.lists.setFilePath(job.splits)
@@ -95,14 +98,14 @@ class SplitTab(Page):
         """Show the split that was made."""
         self._tiles = list(tiles)
         self.how.setText(values["split"])
-        text = tr("<b>{}</b> tiles train, <b>{}</b> judge, {} are below the minimum share.")
-        self.counts.setText(
-            text.format(values["train_tiles"], values["validation_tiles"], values["below_min_share"])
-        )
+        text = self._task.counts.format(values["train_tiles"], values["validation_tiles"])
+        if not self._task.is_damage:
+            text += tr(", {} are below the minimum share").format(values["below_min_share"])
+        self.counts.setText(f"{text}.")
         is_on_ground = any(tile.bounds for tile in tiles)
         self.show_button.setEnabled(is_on_ground and self._outlines is not None)
         self.legend.setText(
-            self._legend() if is_on_ground else tr("These tiles do not say where they lie on the ground.")
+            self._legend() if is_on_ground else tr("They do not say where they lie on the ground.")
         )
         if self.show_button.isChecked() and self._outlines is not None:
             self._outlines.show(self._tiles)

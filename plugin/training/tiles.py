@@ -23,6 +23,7 @@ class Tile:
         height: In pixels.
         gsd_m: Ground resolution in metres, where it states one.
         shares: Name of a class → its share of the labelled pixels, 0 to 1.
+        levels: Code of a level of damage → number of its buildings; of pairs.
         bounds: West, south, east, north in degrees, where it has a place on the ground.
         problem: Why it cannot be used; empty: it can.
         part: ``train``, ``validation``, ``below_min_share``, ``left_out``; empty before there is a plan.
@@ -36,6 +37,7 @@ class Tile:
     height: int
     gsd_m: float | None = None
     shares: dict[str, float] = field(default_factory=dict)
+    levels: dict[str, int] = field(default_factory=dict)
     bounds: tuple[float, float, float, float] | None = None
     problem: str = ""
     part: str = ""
@@ -85,6 +87,11 @@ def write_lists(path: Path, tiles: Sequence[Tile]) -> None:
 def class_names(tiles: Iterable[Tile]) -> list[str]:
     """The classes that tiles tell of, in the order in which they come."""
     return list(dict.fromkeys(name for tile in tiles for name in tile.shares))
+
+
+def count_buildings(tiles: Iterable[Tile], code: int) -> int:
+    """The buildings of a level of damage in the usable ones of some pairs."""
+    return sum(tile.levels.get(str(code), 0) for tile in tiles if not tile.problem)
 
 
 def split_at(tiles: Sequence[Tile], name: str, min_share: float, counted: str = "") -> tuple[Side, Side]:

@@ -147,7 +147,13 @@ def test_parameters_and_job_say_the_same(tiles, qgis_processing):
     values = {field: odd[type(v)] for field, v in defaults.items() if not isinstance(v, str)}
     values |= {"scale_jitter": 1.5, "loss": "focal", "schedule": "step", "step_unit": "batch"}
     values |= {"sampler": "uniform", "augmentation": "mild", "device": "cpu", "mask_value": "#ffff00"}
-    values |= {"start_from": "scratch", "validation": "/v", "splits": "/s.json", "encoder_weights": "/e"}
+    values |= {
+        "task": "damage",
+        "start_from": "scratch",
+        "validation": "/v",
+        "splits": "/s.json",
+        "encoder_weights": "/e",
+    }
     settings = Settings.load()
     job = TrainModel(
         folders=("/a", "/b c"),
@@ -159,6 +165,70 @@ def test_parameters_and_job_say_the_same(tiles, qgis_processing):
     assert set(FIELDS.values()) == set(values), "a new parameter wants its place here"
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("aftermap:trainmodel")
     assert algorithm._job(parameters_of(job), QgsProcessingContext()) == job
+
+
+@pytest.fixture(scope="module")
+def towns(worker_python, tmp_path_factory):
+    """Four generated towns before and after an event."""
+    folder = tmp_path_factory.mktemp("data") / "towns"
+    launcher = ROOT / "core" / "launcher.py"
+    options = ("--damage", "--damage-share", "0.5", "--count", "4", "--size", "192", "--seed", "5")
+    subprocess.run(
+        [str(worker_python), "-I", str(launcher), "generate", str(folder), *options], check=True, timeout=120
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_for_damage(towns, toolbox, tmp_path_factory):
+    output = tmp_path_factory.mktemp("models") / "towns.aftermap"
+    feedback = Feedback()
+    parameters = {**training(towns, output), "TASK": "damage", "VALIDATION_SHARE": 0.5, "MIN_SHARE": 0.2}
+    return run("trainmodel", parameters, feedback), feedback
+
+
+def test_damage_model_is_trained_with_scores_of_its_own(trained_for_damage):
+    from aftermap.core.cards import read_package
+
+    results, feedback = trained_for_damage
+    assert read_package(Path(results["OUTPUT_MODEL"])).card.task == "damage"
+    for name in ("BUILDING_IOU", "BUILDING_F1", "MACRO_F1", "THRESHOLD"):
+        assert 0 <= results[name] <= 1, name
+    assert results["BUILDINGS"] > 0
+    assert "F1" not in results, "there is one for each level"
+    assert "Learning curves" in Path(results["REPORT"]).read_text(encoding="utf-8")
+    assert any("Without effect" in text and "min share" in text for text in feedback.warnings)
+
+
+def test_evaluation_of_damage_gives_its_scores_as_numbers(trained_for_damage, towns, tmp_path):
+    feedback = Feedback()
+    results = run(
+        "evaluatemodel",
+        {
+            "MODEL": trained_for_damage[0]["OUTPUT_MODEL"],
+            "FOLDER": str(towns),
+            "PROBE": True,
+            "GSD": 0.5,
+            "OUTPUT_REPORT": str(tmp_path / "report"),
+        },
+        feedback,
+    )
+    for name in (
+        "BUILDING_IOU",
+        "BUILDING_F1",
+        "MACRO_F1",
+        "DESTROYED_F1",
+        "AUC",
+        "AUC_WITHIN_TILES",
+        "XVIEW2",
+    ):
+        assert 0 <= results[name] <= 1, name
+    assert results["BUILDINGS"] > results["TILES"] > 0
+    assert "IOU" not in results
+    assert "WORST_DROP" not in results
+    assert Path(results["REPORT_HTML"]).is_file()
+    (warning,) = feedback.warnings
+    assert "the colour probe, the ground size of a pixel" in warning
 
 
 @pytest.fixture

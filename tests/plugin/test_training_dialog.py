@@ -11,7 +11,7 @@ from qgis.core import QgsProject, QgsSettings
 from qgis.PyQt.QtCore import QEvent, QEventLoop, QPoint, QPointF, Qt, QTimer, QUrl
 from qgis.PyQt.QtGui import QDesktopServices, QMouseEvent
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QApplication, QPushButton, QWidget
+from qgis.PyQt.QtWidgets import QApplication, QPushButton, QTabBar, QWidget
 
 from aftermap.plugin.settings import Settings
 
@@ -370,6 +370,154 @@ def test_crash_is_offered_to_continue_also_after_a_restart(
     another.bar.findChild(QPushButton, "forget").click()
     another.shut_down()
     assert "did not end" not in objection(TrainingDialog(desktop, plugin_with_peer._workers))
+
+
+def texts_of(widget):
+    """All that a person can read on a widget now."""
+    found = [widget.windowTitle()]
+    for child in widget.findChildren(QWidget):
+        if child.isVisibleTo(widget):
+            for name in ("text", "title", "placeholderText", "toolTip", "currentText", "suffix"):
+                read = getattr(child, name, "")
+                found.append(str(read() if callable(read) else read))
+        if isinstance(child, QTabBar):
+            found += [child.tabText(i) for i in range(child.count())]
+    return " | ".join(found)
+
+
+def assert_without_roads(dialog):
+    """None of its pages says a word of roads."""
+    for row in range(4):
+        turn_to(dialog, row)
+        text = texts_of(dialog.stack.currentWidget())
+        assert "road" not in text.lower().replace("broad", ""), text
+    tabs = dialog.workbench_page.tabs
+    for number in range(tabs.count()):
+        turn_to(dialog, 1)
+        tabs.setCurrentIndex(number)
+        assert "road" not in texts_of(dialog.workbench_page).lower()
+
+
+def choose_task(dialog, name):
+    dialog.data_page.task.setCurrentIndex(dialog.data_page.task.findData(name))
+
+
+def test_damage_is_scanned_planned_trained_and_shown_without_a_word_of_roads(dialog, folder, jobs, tmp_path):
+    choose_task(dialog, "damage")
+    choose_folder(dialog, folder)
+    wait_until(lambda: dialog.data_page.tiles and dialog.run_page.output.filePath(), "the scan")
+    wait_for_plan(dialog)
+    found = dialog.data_page.found.text()
+    assert "somewhere-earthquake" in found
+    assert "destroyed: <b>80</b>" in found
+    assert jobs.of("ScanTiles")[-1]["task"] == "damage"
+    assert dialog.run_page.output.filePath() == str(tmp_path / "models" / "damage-tiles.aftermap")
+    workbench = dialog.workbench_page
+    tabs = [workbench.tabs.tabText(number) for number in range(workbench.tabs.count())]
+    assert tabs == ["Levels of damage", "Split", "Schedule", "Augmentation"]
+    bars = workbench.levels.bars.bars
+    assert [(bar.name, bar.train, bar.validation) for bar in bars] == [
+        ("no visible damage", 160, 40),
+        ("minor damage", 4, 1),
+        ("major damage", 0, 0),
+        ("destroyed", 64, 16),
+    ]
+    assert "minor damage" in workbench.levels.merged.text()
+    assert "√(160 / 69) = 1.52" in workbench.levels.weights.text()
+    assert "<b>8</b> pairs train, <b>2</b> judge" in workbench.split.counts.text()
+    assert len(workbench.schedule.curve.series[0].points) == 40
+    assert_without_roads(dialog)
+    start_training(dialog, jobs)
+    (sent,) = jobs.of("TrainModel")
+    from aftermap.core.jobs import TrainModel
+
+    assert sent["task"] == "damage"
+    without_effect = ("mask_value", "gsd_m", "loss", "positive_weight", "sampler", "min_share")
+    assert all(sent[name] == getattr(TrainModel, name) for name in without_effect)
+    run = dialog.run_page
+    assert [series.name for series in run.score_chart.series] == [
+        "macro F1 of the levels",
+        "F1 of the buildings",
+        "IoU of the buildings",
+    ]
+    assert run.share_chart.title == "Share of buildings in the batches"
+    assert_without_roads(dialog)
+    turn_to(dialog, 2)
+    click(dialog, "finish")
+    wait_until(lambda: dialog.stack.currentIndex() == 3, "the result")
+    scores = dialog.result_page.scores.text()
+    assert "Assess Damage" in scores
+    assert "<b>0.830</b>" in scores
+    assert "<b>0.880</b>" in scores
+    assert "AUC within" not in scores, "nothing could be judged"
+    assert [dialog.result_page.worst.item(0, column).text() for column in range(4)] == [
+        "tile_3",
+        "30",
+        "4",
+        "0.600",
+    ]
+    assert dialog.list.item(4).isHidden(), "damage models are not compared here"
+    assert not dialog.next.isEnabled()
+    assert_without_roads(dialog)
+
+
+def test_another_task_scans_and_plans_anew(planned, jobs, tmp_path):
+    assert "road (code 1)" in planned.data_page.found.text()
+    assert "road" in texts_of(planned.data_page).lower(), "else the texts are not looked at"
+    assert "roads-tiles" in planned.run_page.output.filePath()
+    planned.workbench_page.balance.min_share.setValue(0.1)
+    choose_task(planned, "damage")
+    wait_until(lambda: "destroyed" in planned.data_page.found.text(), "the scan of pairs")
+    wait_for_plan(planned)
+    assert "damage-tiles" in planned.run_page.output.filePath()
+    assert jobs.of("PlanTraining")[-1]["min_share"] == 0
+    choose_task(planned, "buildings")
+    wait_until(lambda: "building (code 1)" in planned.data_page.found.text(), "the scan of buildings")
+    wait_for_plan(planned)
+    assert jobs.of("PlanTraining")[-1]["task"] == "buildings"
+    assert jobs.of("PlanTraining")[-1]["min_share"] == pytest.approx(0.1)
+    workbench = planned.workbench_page
+    assert workbench.balance.classes.currentText() == "building"
+    assert sum(workbench.balance.histogram.counts) == 8
+    assert not workbench.loss.skeleton_weight.isVisibleTo(workbench.loss), "roofs have no centrelines"
+    assert not planned.list.item(4).isHidden()
+    assert_without_roads(planned)
+    planned.run_page.output.setFilePath(str(tmp_path / "mine.aftermap"))
+    choose_task(planned, "roads")
+    wait_until(lambda: "road (code 1)" in planned.data_page.found.text(), "the scan of roads")
+    assert planned.run_page.output.filePath().endswith("mine.aftermap"), "a name that was typed stays"
+
+
+def test_tasks_may_be_changed_faster_than_the_worker_answers(planned, jobs):
+    for name in ("damage", "buildings", "roads", "damage", "roads", "damage"):
+        choose_task(planned, name)
+    wait_until(lambda: "destroyed" in planned.data_page.found.text(), "the last scan")
+    wait_for_plan(planned)
+    assert jobs.of("PlanTraining")[-1]["task"] == "damage"
+    assert planned.workbench_page.levels.bars.bars
+    assert objection(planned) == ""
+
+
+def test_training_of_damage_that_was_cut_short_is_continued_as_one(
+    planned, jobs, plugin_with_peer, desktop, tmp_path
+):
+    from aftermap.plugin.training.dialog import TrainingDialog
+
+    choose_task(planned, "damage")
+    wait_until(lambda: "destroyed" in planned.data_page.found.text(), "the scan")
+    planned.run_page.output.setFilePath(str(tmp_path / "crash.aftermap"))
+    wait_for_plan(planned)
+    turn_to(planned, 2)
+    click(planned, "start_training")
+    wait_until(lambda: "The training of crash stopped" in objection(planned), "the crash")
+    another = TrainingDialog(desktop, plugin_with_peer._workers)
+    another.bar.findChild(QPushButton, "continue").click()
+    assert another.data_page.chosen_task.is_damage
+    wait_until(lambda: not another.run_page.run.is_running, "the second crash")
+    first, second = jobs.of("TrainModel")
+    assert first == second
+    another.bar.findChild(QPushButton, "forget").click()
+    another.shut_down()
 
 
 def test_models_are_compared(planned, jobs, folder, monkeypatch):

@@ -12,6 +12,13 @@ import sys
 import zlib
 from pathlib import Path
 
+CLASSES = {"roads": "road", "buildings": "building", "damage": "building"}
+LEVELS = [
+    {"code": 1, "name": "no visible damage", "colour": "#2c7bb6"},
+    {"code": 2, "name": "minor damage", "colour": "#fee090"},
+    {"code": 3, "name": "major damage", "colour": "#f46d43"},
+    {"code": 4, "name": "destroyed", "colour": "#a50026"},
+]
 SHARES = (0.0, 0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 STEPS = 40
 
@@ -35,7 +42,8 @@ def tiles_of(job, **more):
             "width": 256,
             "height": 256,
             "gsd_m": None if "plain" in job["folders"][0] else 0.5,
-            "shares": {"road": share},
+            "shares": {CLASSES[job["task"]]: share},
+            **({"levels": {"1": 20, "2": number // 5, "4": 8}} if job["task"] == "damage" else {}),
             "bounds": [west + size * number, south, west + size * (number + 1), south + size],
             "problem": "",
             **{name: value(number, share) for name, value in more.items()},
@@ -84,11 +92,15 @@ def scan(job):
         "usable": 10,
         "size_px": [256, 256],
         "gsd_m": [0.5, 0.5] if tiles[0]["gsd_m"] else None,
-        "classes": [{"name": "road", "code": 1, "share": 0.18}],
+        "classes": [{"name": CLASSES[job["task"]], "code": 1, "share": 0.18}],
         "coding": "0 and 255",
         "problems": ["broken.tif cannot be read: replace it."],
         "problem_count": 1,
     }
+    if job["task"] == "damage":
+        counts = {"1": 200, "2": 5, "3": 0, "4": 80}
+        values["levels"] = [{**one, "buildings": counts[str(one["code"])]} for one in LEVELS]
+        values["events"] = ["somewhere-earthquake"]
     return say("Result", outputs={"tiles": write_tiles(job, tiles)}, values=values)
 
 
@@ -124,6 +136,22 @@ def plan(job):
         "constant_loss": 0.527,
         "findings": findings,
     }
+    if job["task"] == "damage":
+        for name in (
+            "share_all",
+            "share_kept",
+            "share_sampled",
+            "positive_weight",
+            "positive_weight_formula",
+        ):
+            del values[name]
+        values["levels"] = [
+            {**LEVELS[0], "codes": [1], "merged": [], "train": 160, "validation": 40, "share": 0.7,
+             "weight": 1.0, "formula": "√(160 / 160) = 1.00"},
+            {**LEVELS[3], "codes": [2, 3, 4], "name": "destroyed or damaged", "train": 69, "validation": 16,
+             "merged": ["minor damage", "major damage", "destroyed"], "share": 0.3,
+             "weight": 1.52, "formula": "√(160 / 69) = 1.52"},
+        ]  # fmt: skip
     outputs = {"tiles": write_tiles(job, tiles)}
     if job["preview"]:
         outputs["augmentation"] = write_picture(Path(job["preview"]) / "augmentation.png", 90)
@@ -163,6 +191,7 @@ def train(job):
                 "recall": 0.5,
                 "threshold": 0.4,
                 "loss": 0.4,
+                **({"macro_f1": step / 50, "score": step / 55} if job["task"] == "damage" else {}),
             }
             say("Metric", name="validation", values=scores, step=step)
             say("Figure", title="tile_0", path=write_picture(figures / "tile_0.png", step))
@@ -184,6 +213,24 @@ def train(job):
         "threshold": 0.41,
         "device": "the CPU",
     }
+    if job["task"] == "damage":
+        values = {
+            **dict.fromkeys(("building_iou", "building_f1", "building_precision", "building_recall"), 0.71),
+            "threshold": 0.41,
+            "macro_f1": 0.83,
+            "f1": {"no visible damage": 0.9, "destroyed or damaged": 0.76},
+            "positive_f1": [0.88, 0.8, 0.93],
+            "auc": [0.97, None, None],
+            "auc_within_tiles": [None, None, None],
+            "xview2_by_building": {"score": 0.62},
+            "counts": {"no visible damage": 40, "destroyed or damaged": 16},
+            "buildings": 56,
+            "sets": [{"dataset": "tiles", "part": "validation", "macro_f1": 0.83, "f1": {"a": 0.9}}],
+            "device": "the CPU",
+        }
+        worst = [
+            {"stem": "tile_3", "image": "/no/such.tif", "buildings": 30, "wrong": 4, "building_iou": 0.6}
+        ]
     outputs = {"model": job["output"], "report": str(figures / "report.html"), "figures": str(figures)}
     return say("Result", outputs=outputs, values={**values, "tile_scores": worst})
 
