@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -43,12 +44,13 @@ from .jobs import (
     Warning,
 )
 from .runs import cache_folder, trim_cache
+from .tasks import TILE_TASKS
 from .version import read_version
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """What the process answers; argparse itself exits with `USAGE`."""
 
-_TASKS = ("roads", "buildings", "damage")
+_TASKS = (*TILE_TASKS, "damage")
 _GRACE_S = 1.5  # from Ctrl-C to the end of the process, whatever it does
 _SHORT = 120  # characters of a value in a table; --json gives all
 
@@ -62,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    # Images without a place are ordinary here; what threads ignore for a moment others may still print.
+    warnings.filterwarnings("ignore", "Dataset has no geotransform")
     parser = build_parser()
     options = vars(parser.parse_args(arguments))
     command: Callable[..., int] = options.pop("run")
@@ -422,6 +426,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = _adder(commands, "scan", "say what folders of labelled tiles hold", _scan)
     _add_folders(add)
+    _add_task(add, "what they are labelled for")
     add("--json", action="store_true", help="print one JSON object")
     _add_mask_value(add)
     _add_cache(add)
@@ -452,6 +457,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "copy-tiles", "write selected tiles as a folder that is small to send", _copy_tiles
     )
     _add_folders(add)
+    _add_task(add, "what they are labelled for", tuple(TILE_TASKS))
     add("--out", dest="folder", required=True, metavar="DIR", help="folder for images/ and masks/")
     _add_mask_value(add)
     _add_image_format(add, CopyTiles)
@@ -723,10 +729,14 @@ def _add_resume(add: _Add) -> None:
     )
 
 
+def _add_task(add: _Add, what: str, tasks: Sequence[str] = _TASKS) -> None:
+    add("--task", choices=tasks, help=f"{what} (default: {TrainModel.task})")
+
+
 def _add_training(add: _Add) -> None:
     default = {f.name: f.default for f in dataclasses.fields(TrainModel)}
     _add_folders(add)
-    add("--task", choices=_TASKS, help=f"what is trained (default: {TrainModel.task})")
+    _add_task(add, "what is trained")
     add("--json", action="store_true", help="print one JSON object")
     add(
         "--from",

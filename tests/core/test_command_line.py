@@ -242,3 +242,19 @@ def test_json_has_null_where_there_is_no_number(tmp_path: Path, capfd: pytest.Ca
     values = json.loads(capfd.readouterr().out, parse_constant=refuse)
     assert values["iou"] > 0.5
     assert values["intervals"]["iou"] == [None, None], "one tile has no spread"
+
+
+def test_a_scan_is_for_a_task_and_prints_nothing_but_what_it_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("images", "building_masks"):
+        (tmp_path / "town" / part).mkdir(parents=True)
+    Image.new("RGB", (40, 40), (90, 80, 70)).save(tmp_path / "town" / "images" / "a.png")
+    Image.new("L", (40, 40), 255).save(tmp_path / "town" / "building_masks" / "a.png")
+    options = ["--json", "--cache", str(tmp_path / "cache")]
+    assert main(["scan", str(tmp_path / "town"), "--task", "buildings", *options]) == 0
+    found, said = capsys.readouterr()
+    assert [one["name"] for one in json.loads(found)["classes"]] == ["building"]
+    assert "Warning" not in said
+    with pytest.raises(SystemExit):
+        main(["copy-tiles", str(tmp_path / "town"), "--task", "damage", "--out", "x"])
