@@ -121,8 +121,8 @@ def _place(raster: RasterSource, base: RasterSource) -> tuple[Affine, tuple[str,
     said = f"{nowhere}: they are taken to show the same area."
     if (raster.width, raster.height) != (base.width, base.height):
         said = (
-            f"{nowhere}, and their sizes differ ({sizes}): they are taken to show the same area, and the former "
-            "is scaled to the latter. If they do not, georeference both."
+            f"{nowhere}, and their sizes differ ({sizes}): they are taken to show the same area, and the "
+            "former is scaled to the latter. If they do not, georeference both."
         )
     scale = Affine.scale(base.width / raster.width, base.height / raster.height)
     return base.transform * scale, (said,)
