@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -149,6 +149,78 @@ def estimate_levels(strata: Mapping[int, Stratum], sample: Iterable[Reviewed]) -
     }
 
 
+def predict_part(
+    part: Mapping[int, Stratum], reviewed: Sequence[Reviewed], sample: Sequence[Reviewed]
+) -> dict[int, Estimate]:
+    """How many buildings of a part of the area, such as a district, are truly of each level, and their area.
+
+    A part has few reviewed buildings of its own. Of those the level is certain; the others are predicted from
+    the sample of the whole area, as if the model confused levels alike everywhere (the synthetic estimator:
+    Rao and Molina, Small Area Estimation, 2015, chapter 3). The interval of a stratum is Wilson's for so many
+    further draws, for which the sizes of sample and part are combined harmonically; the smaller the part, the
+    wider it is.
+
+    Args:
+        part: All buildings of the part by the level that the model named.
+        reviewed: Those of them that were reviewed.
+        sample: The random sample of the whole area.
+
+    Returns:
+        Level to its estimate, for each level that is a stratum or occurs among the reviewed; those of strata
+        without a sample are left as the model says.
+    """
+    levels = sorted({*part, *(b.level for b in (*reviewed, *sample))})
+    drawn: dict[int, list[Reviewed]] = {stratum: [] for stratum in part}
+    known: dict[int, list[Reviewed]] = {stratum: [] for stratum in part}
+    for building in sample:
+        drawn.setdefault(building.stratum, []).append(building)
+    for building in reviewed:
+        known[building.stratum].append(building)
+    return {
+        level: Estimate(
+            _predicted(level, [(s, part[s].count, part[s].count, known[s], drawn[s]) for s in part], _one),
+            _predicted(level, [(s, part[s].count, part[s].area_m2, known[s], drawn[s]) for s in part], _area),
+        )
+        for level in levels
+    }
+
+
+def _one(_: Reviewed) -> float:
+    return 1.0
+
+
+def _area(building: Reviewed) -> float:
+    return building.area_m2
+
+
+def _predicted(
+    level: int,
+    parts: Iterable[tuple[int, int, float, Sequence[Reviewed], Sequence[Reviewed]]],
+    weigh: Callable[[Reviewed], float],
+) -> Interval:
+    """The sum over strata of what is of a level: what was seen, and what the sample says of the rest.
+
+    Args:
+        level: The level.
+        parts: Each stratum with its count and weight in the part, those reviewed there, and the sample.
+        weigh: What a building counts for.
+    """
+    value = seen = below = above = 0.0
+    for stratum, count, weight, known, drawn in parts:
+        seen += sum(weigh(b) for b in known if b.level == level)
+        rest = max(weight - sum(map(weigh, known)), 0.0)
+        weights = [(b.level, weigh(b)) for b in drawn]
+        if not sum(w for _, w in weights):
+            value += rest * (stratum == level)
+        elif count > len(known):
+            share, low, high = _wilson(level, weights, 1.0 + _effective(weights) / (count - len(known)))
+            value += rest * share
+            below += (rest * (share - low)) ** 2
+            above += (rest * (high - share)) ** 2
+    value += seen
+    return Interval(value, max(value - math.sqrt(below), seen), value + math.sqrt(above))
+
+
 def _total(level: int, parts: Iterable[tuple[Stratum, float, list[tuple[int, float]]]]) -> Interval:
     """The sum over strata of what is of a level, where buildings count by their weight.
 
@@ -173,17 +245,27 @@ def _total(level: int, parts: Iterable[tuple[Stratum, float, list[tuple[int, flo
 
 def _share(level: int, size: int, reviewed: list[tuple[int, float]]) -> tuple[float, float, float]:
     """Share of a level in a stratum, by weight, with Wilson's interval for a finite population."""
-    weights = sum(w for _, w in reviewed)
-    if not weights:
+    if not sum(w for _, w in reviewed):
         return 0.0, 0.0, 0.0 if size == 0 else 1.0
-    share = sum(w for named, w in reviewed if named == level) / weights
     if len(reviewed) >= size:
+        share = sum(w for named, w in reviewed if named == level) / sum(w for _, w in reviewed)
         return share, share, share
-    effective = weights**2 / sum(w * w for _, w in reviewed) * (size - 1) / (size - len(reviewed))
+    return _wilson(level, reviewed, (size - len(reviewed)) / (size - 1))
+
+
+def _wilson(level: int, reviewed: list[tuple[int, float]], width: float) -> tuple[float, float, float]:
+    """Share of a level by weight, with Wilson's interval for a variance of `width` times the binomial's."""
+    share = sum(w for named, w in reviewed if named == level) / sum(w for _, w in reviewed)
+    effective = _effective(reviewed) / width
     centre = (share + Z_95**2 / (2 * effective)) / (1 + Z_95**2 / effective)
     spread = math.sqrt(share * (1 - share) / effective + Z_95**2 / (4 * effective**2))
     half = Z_95 * spread / (1 + Z_95**2 / effective)
     return share, max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def _effective(reviewed: list[tuple[int, float]]) -> float:
+    """Kish's effective sample size."""
+    return sum(w for _, w in reviewed) ** 2 / sum(w * w for _, w in reviewed)
 
 
 def _shuffled(strata: Mapping[int, int], seed: int) -> dict[int, list[int]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...core.damage_fields import UNKNOWN, Level
-from .statistics import Estimate, Reviewed, Stratum, estimate_levels, reviewed_in_order
+from .statistics import Estimate, Reviewed, Stratum, estimate_levels, predict_part, reviewed_in_order
 
 ELSEWHERE = "elsewhere"
 FIRST = 25  # buildings to look at first
@@ -65,7 +65,7 @@ class Summary:
         rows: One for each level, unknown as the last.
         reviewed: How many buildings were reviewed.
         sampled: How many of these are the random sample that the estimates rest on.
-        districts: Name of a district to its rows; there are no estimates of a district.
+        districts: Name of a district to its rows; their estimates take the model to err alike everywhere.
         first: The buildings to look at first, the most urgent one first.
     """
 
@@ -107,30 +107,33 @@ def summarize(
         districts: Id of a building to the district that it lies in.
         names: Districts that are listed, with buildings or without.
     """
-    shown = [level.code for level in levels]
     sample = _sample(buildings)
     estimates = _estimates(buildings, sample)
-    whole = {code: [0, 0.0] for code in shown}
-    parts = {name: {code: [0, 0.0] for code in shown} for name in names} if districts is not None else {}
-    for building in buildings:
-        code = building.level if building.level in whole else UNKNOWN
-        tallies = [whole]
-        if districts is not None:
-            part = districts.get(building.id, "")
-            tallies.append(parts.setdefault(part, {code: [0, 0.0] for code in shown}))
-        for tally in tallies:
-            tally[code][0] += 1
-            tally[code][1] += building.area_m2
+    parts: dict[str, list[Building]] = {name: [] for name in names} if districts is not None else {}
+    if districts is not None:
+        for building in buildings:
+            parts.setdefault(districts.get(building.id, ""), []).append(building)
     return Summary(
-        rows=tuple(Row(level, *whole[level.code], estimates.get(level.code)) for level in levels),
+        rows=_rows(buildings, levels, estimates),
         reviewed=sum(building.is_reviewed for building in buildings),
         sampled=len(sample),
         districts={
-            name: tuple(Row(level, *part[level.code], None) for level in levels)
+            name: _rows(part, levels, _predictions(part, sample) if estimates else {})
             for name, part in parts.items()
         },
         first=_most_urgent(buildings),
     )
+
+
+def _rows(
+    buildings: Iterable[Building], levels: Sequence[Level], estimates: Mapping[int, Estimate]
+) -> tuple[Row, ...]:
+    tally = {level.code: [0, 0.0] for level in levels}
+    for building in buildings:
+        code = building.level if building.level in tally else UNKNOWN
+        tally[code][0] += 1
+        tally[code][1] += building.area_m2
+    return tuple(Row(level, *tally[level.code], estimates.get(level.code)) for level in levels)
 
 
 def strata_of(buildings: Iterable[Building]) -> dict[int, int]:
@@ -180,26 +183,44 @@ def _most_urgent(buildings: Sequence[Building]) -> tuple[Building, ...]:
     return tuple(heapq.nlargest(FIRST, urgent, key=lambda building: building.triage))
 
 
-def _sample(buildings: Sequence[Building]) -> list[int]:
+def _sample(buildings: Sequence[Building]) -> list[Reviewed]:
+    """The reviewed buildings that are a random sample."""
     reviewed = {building.id for building in buildings if building.is_reviewed}
-    return reviewed_in_order(strata_of(buildings), reviewed) if reviewed else []
+    chosen = set(reviewed_in_order(strata_of(buildings), reviewed)) if reviewed else set()
+    return [_as_reviewed(building) for building in buildings if building.id in chosen]
 
 
-def _estimates(buildings: Sequence[Building], sample: Iterable[int]) -> dict[int, Estimate]:
+def _as_reviewed(building: Building) -> Reviewed:
+    return Reviewed(building.model_level, building.level, building.area_m2)
+
+
+def _estimates(buildings: Sequence[Building], sample: Sequence[Reviewed]) -> dict[int, Estimate]:
     """Estimates by level; buildings of which nothing was seen stay unknown."""
-    sampled = set(sample)
-    if not sampled:
+    if not sample:
         return {}
-    totals: dict[int, list[float]] = {}
+    strata, unseen = _stratify(buildings)
+    return _with_unseen(estimate_levels(strata, sample), unseen)
+
+
+def _predictions(part: Sequence[Building], sample: Sequence[Reviewed]) -> dict[int, Estimate]:
+    """The same for a part of the buildings, from the sample of all."""
+    strata, unseen = _stratify(part)
+    reviewed = [_as_reviewed(b) for b in part if b.is_reviewed and b.model_level != UNKNOWN]
+    return _with_unseen(predict_part(strata, reviewed, sample), unseen)
+
+
+def _stratify(buildings: Iterable[Building]) -> tuple[dict[int, Stratum], Stratum]:
+    """The strata, and the buildings of which nothing was seen."""
+    totals: dict[int, list[float]] = {UNKNOWN: [0, 0.0]}
     for building in buildings:
         total = totals.setdefault(building.model_level, [0, 0.0])
         total[0] += 1
         total[1] += building.area_m2
-    unseen = totals.pop(UNKNOWN, [0, 0.0])
-    estimates = estimate_levels(
-        {level: Stratum(int(count), area) for level, (count, area) in totals.items()},
-        [Reviewed(b.model_level, b.level, b.area_m2) for b in buildings if b.id in sampled],
-    )
+    strata = {level: Stratum(int(count), area) for level, (count, area) in totals.items()}
+    return strata, strata.pop(UNKNOWN)
+
+
+def _with_unseen(estimates: dict[int, Estimate], unseen: Stratum) -> dict[int, Estimate]:
     if UNKNOWN in estimates:
-        estimates[UNKNOWN] = estimates[UNKNOWN].plus(int(unseen[0]), unseen[1])
+        estimates[UNKNOWN] = estimates[UNKNOWN].plus(unseen.count, unseen.area_m2)
     return estimates

@@ -149,9 +149,10 @@ class SummaryPanel(QgsDockWidget):
         form.addRow(tr("Polygons"), self.district_box)
         form.addRow(tr("Name"), self.district_field)
         form.addRow(self.districts)
-        note = QLabel(tr("The model's counts: a review corrects those of the whole layer alone."))
-        note.setWordWrap(True)
-        form.addRow(note)
+        self.districts_note = QLabel()
+        self.districts_note.setObjectName("districtsNote")
+        self.districts_note.setWordWrap(True)
+        form.addRow(self.districts_note)
         first = QgsCollapsibleGroupBox(tr("Where to look first"))
         first.setCollapsed(True)
         QVBoxLayout(first).addWidget(self.first)
@@ -265,11 +266,16 @@ class SummaryPanel(QgsDockWidget):
         heads = [tr("District"), *(row.level.name for row in summary.rows)]
         rows = []
         for name, counted in summary.districts.items():
-            cells = [
-                _item(f"{row.count:n}", tip=tr("{} ha").format(_hectares(row.area_m2))) for row in counted
-            ]
-            rows.append([name or tr("elsewhere"), *cells])
+            rows.append([name or tr("elsewhere"), *map(_district_item, counted)])
         _fill(self.districts, heads, rows, MOST_DISTRICT_ROWS)
+        self.districts_note.setText(
+            tr(
+                "On the map, and corrected with 95 % intervals by the sample of the whole layer, as if the "
+                "model erred alike in all districts."
+            )
+            if summary.has_estimates
+            else tr("The model's counts, until a sample has been reviewed.")
+        )
 
     def _show_first(self, summary: Summary) -> None:
         swatches = {row.level.code: swatch(row.level.colour) for row in summary.rows}
@@ -408,6 +414,14 @@ def _level_item(row: Row) -> QTableWidgetItem:
     item = QTableWidgetItem(swatch(row.level.colour), row.level.name)
     item.setToolTip(f"EMS: {row.level.ems}; UNOSAT: {row.level.unosat}")
     return item
+
+
+def _district_item(row: Row) -> QTableWidgetItem:
+    text, area = f"{row.count:n}", tr("{} ha").format(_hectares(row.area_m2))
+    if row.estimate:
+        text += f"\n{_interval(row.estimate.count, _whole)}"
+        area = tr("{} on the map, {} corrected").format(area, _interval(row.estimate.area_m2, _hectares))
+    return _item(text, area)
 
 
 def _item(text: str, tip: str = "") -> QTableWidgetItem:

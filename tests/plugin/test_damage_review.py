@@ -202,8 +202,8 @@ def test_counts_follow_a_filter(panel, layer):
     wait_until(lambda: panel.summary.count == counts(COUNT)["destroyed"], "the filter")
 
 
-def test_counts_by_district(panel, layer):
-    """Two districts over the western half of the town, in another CRS; the rest lies elsewhere."""
+def add_districts():
+    """Two districts over the western half of the town, in another CRS, and one where nothing is."""
     districts = QgsVectorLayer(
         "Polygon?crs=EPSG:32637&field=code:int&field=name:string", "quarters", "memory"
     )
@@ -214,9 +214,14 @@ def test_counts_by_district(panel, layer):
         feature.setAttributes([1, name])
         districts.dataProvider().addFeature(feature)
     QgsProject.instance().addMapLayer(districts)
-    panel.district_box.setLayer(districts)
+    return districts
+
+
+def test_counts_by_district(panel, layer):
+    panel.district_box.setLayer(add_districts())
     wait_until(lambda: panel.summary.districts and not panel.work.is_running, "the districts")
     assert panel.district_field.currentField() == "name"
+    assert "model's counts" in panel.districts_note.text()
     rows = {row[0]: [int(cell) for cell in row[1:]] for row in shown(panel.districts)}
     assert list(rows) == ["Ömerli", "Yeni", "far away", "elsewhere"]
     assert [sum(row) for row in rows.values()] == [COUNT * 4 // 20, COUNT * 6 // 20, 0, COUNT // 2]
@@ -225,6 +230,26 @@ def test_counts_by_district(panel, layer):
     panel.district_box.setLayer(None)
     wait_until(lambda: not panel.summary.districts, "no districts")
     assert not panel.districts.isVisibleTo(panel)
+
+
+def test_a_review_corrects_the_counts_of_districts_too(panel, layer):
+    review = Review(layer)
+    for place in range(len(review.sample)):
+        review.relabel(4) if place % 5 == 0 else review.accept()
+    panel.district_box.setLayer(add_districts())
+    wait_until(lambda: panel.summary.districts and panel.summary.has_estimates, "the estimates")
+    whole = {row.level.code: row.estimate for row in panel.summary.rows if row.estimate}
+    parts = panel.summary.districts.values()
+    for code, estimate in whole.items():
+        found = [row.estimate for rows in parts for row in rows if row.level.code == code]
+        assert sum(e.count.value for e in found) == pytest.approx(estimate.count.value)
+        assert all(e.count.low <= e.count.value <= e.count.high for e in found)
+    cell = shown(panel.districts)[0][3]
+    corrected = panel.summary.districts["Ömerli"][2].estimate.count
+    assert cell.partition("\n")[2] == f"{corrected.value:.0f} ({corrected.low:.0f} – {corrected.high:.0f})"
+    assert "erred alike" in panel.districts_note.text()
+    line = next(row for row in csv.reader(io.StringIO(to_csv(panel.summary))) if row[:2] == ["Ömerli", "4"])
+    assert line[5:8] == [f"{value:.0f}" for value in (corrected.value, corrected.low, corrected.high)]
 
 
 def test_districts_in_another_crs(panel, layer):

@@ -13,6 +13,7 @@ from aftermap.plugin.damage.statistics import (
     allocate,
     draw_sample,
     estimate_levels,
+    predict_part,
     reviewed_in_order,
 )
 
@@ -30,15 +31,25 @@ def town(chance):
     return {id_: (*row, chance.lognormvariate(4.5, 0.6)) for id_, row in enumerate(rows)}
 
 
-def estimate(buildings, ids):
-    strata = {
+def strata_of(buildings):
+    return {
         named: Stratum(
             sum(n == named for n, _, _ in buildings.values()),
             sum(area for n, _, area in buildings.values() if n == named),
         )
         for named in {n for n, _, _ in buildings.values()}
     }
-    return estimate_levels(strata, [Reviewed(*buildings[id_]) for id_ in ids])
+
+
+def estimate(buildings, ids):
+    return estimate_levels(strata_of(buildings), [Reviewed(*buildings[id_]) for id_ in ids])
+
+
+def predict(buildings, part, ids):
+    """The estimate of a part of the buildings, from a sample of all."""
+    there = {id_: buildings[id_] for id_ in part}
+    reviewed = [Reviewed(*there[id_]) for id_ in ids if id_ in there]
+    return predict_part(strata_of(there), reviewed, [Reviewed(*buildings[id_]) for id_ in ids])
 
 
 def test_each_stratum_gives_some_and_all_together_the_total():
@@ -139,3 +150,59 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(quantity):
     for level, times in held.items():
         assert times / runs >= 0.91, (level, times / runs)
     assert min(held.values()) / runs < 1, "intervals that always hold are too wide"
+
+
+def test_parts_add_up_to_the_whole():
+    buildings = town(random.Random(5))
+    sample = draw_sample({id_: row[0] for id_, row in buildings.items()})
+    halves = [predict(buildings, part, sample) for part in (range(800), range(800, 1920))]
+    for level, whole in estimate(buildings, sample).items():
+        for name in ("count", "area_m2"):
+            parts = sum(getattr(half[level], name).value for half in halves)
+            # Areas: the ratio of the sample is applied to what was not reviewed, and not to all.
+            assert parts == pytest.approx(getattr(whole, name).value, rel=1e-9 if name == "count" else 0.1)
+
+
+def test_a_part_that_was_reviewed_whole_is_certain():
+    buildings = town(random.Random(6))
+    part = range(1490, 1520)
+    for level, answer in predict(buildings, part, range(1400, 1920)).items():
+        count = sum(buildings[id_][1] == level for id_ in part)
+        assert (answer.count.low, answer.count.value, answer.count.high) == pytest.approx((count,) * 3)
+
+
+def test_the_smaller_the_part_the_wider_its_interval_for_its_size():
+    buildings = town(random.Random(7))
+    sample = draw_sample({id_: row[0] for id_, row in buildings.items()})
+    unseen = [id_ for id_ in range(1500) if id_ not in sample]
+    widths = []
+    for size in (20, 200, 1000):
+        count = predict(buildings, unseen[:size], sample)[1].count
+        widths.append((count.high - count.low) / size)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 1.2 * widths[2]
+
+
+def test_a_level_of_which_nothing_was_reviewed_stays_as_the_model_says():
+    answer = predict_part({2: Stratum(7, 900.0)}, [], [Reviewed(1, 1, 80.0)])
+    assert (answer[2].count.value, answer[2].area_m2.value) == (7, 900.0)
+
+
+@pytest.mark.parametrize("quantity", ["count", "area_m2"])
+def test_intervals_of_parts_hold_the_truth_about_as_often_as_they_say(quantity):
+    chance = random.Random(8)
+    buildings = town(chance)
+    ids = chance.sample(sorted(buildings), len(buildings))
+    parts = [ids[i::8] for i in range(8)]
+    strata = {id_: row[0] for id_, row in buildings.items()}
+    held, runs = dict.fromkeys((1, 2, 4), 0), 60
+    for seed in range(runs):
+        sample = draw_sample(strata, seed=seed)
+        for part in parts:
+            for level, answer in predict(buildings, part, sample).items():
+                rows = [buildings[id_] for id_ in part if buildings[id_][1] == level]
+                true = sum(1 if quantity == "count" else area for *_, area in rows)
+                interval = getattr(answer, quantity)
+                held[level] += interval.low <= true <= interval.high
+    for level, times in held.items():
+        assert 0.9 <= times / runs / len(parts) < 1, level
