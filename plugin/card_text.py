@@ -55,10 +55,33 @@ def _scores(scores: Mapping[str, Any]) -> str:
     if scores.get("left_out"):
         where += " – <b>" + tr("never trained on") + "</b>"
     part = scores.get("part")
-    head = f"<p><b>{where}</b>{f' ({escape(str(part))})' if part else ''}<br>"
-    told = {k: v for k, v in scores.items() if k not in ("dataset", "part", "left_out")}
+    head = f"<p><b>{where}</b>{f' ({escape(str(part))})' if part else ''}</p>"
+    told = {k: v for k, v in scores.items() if k not in ("dataset", "part", "left_out") and v is not None}
+    heads = {k: text for k, text in _headlines().items() if k in told and not isinstance(told[k], Mapping)}
+    first = {text: _value(told.pop(name)) for name, text in heads.items()}
     tables = "".join(_matrix(value) for value in told.values() if _is_matrix(value))
-    return f"{head}{_listed(told)}</p>{tables}"
+    return f"{head}{_rows(first)}<p><small>{_listed(told)}</small></p>{tables}"
+
+
+def _headlines() -> dict[str, str]:
+    """The scores that are read first, by their names on cards, with what a person calls them."""
+    return {
+        "iou": "IoU",
+        "f1": "F1",
+        "precision": tr("Precision"),
+        "recall": tr("Recall"),
+        "relaxed_f1": tr("F1 within 3 pixels"),
+        "apls": "APLS",
+        "roof_fpr": tr("Share of roofs called road"),
+        "building_f1": tr("F1 of the buildings' pixels"),
+        "macro_f1": tr("Macro F1 of the levels"),
+        "positive_f1": tr("F1, destroyed or not"),
+        "auc_within_tiles": tr("AUC within tiles"),
+        "auc": "AUC",
+        "recall_at_1pct_false_alarms": tr("Recall at 1 % false alarms"),
+        "buildings": tr("Buildings"),
+        "tiles": tr("Tiles"),
+    }
 
 
 def _data(data: Mapping[str, Any]) -> str:

@@ -292,7 +292,8 @@ def test_card_says_what_counts(tmp_path):
     page = card_page(read_package(path))
     for text in ("no visible damage, damaged, destroyed", "joplin", "never trained on", "8123"):
         assert text in page
-    assert "auc 0.913 (0.88 – 0.94)" in page
+    assert "AUC</td><td>0.913 (0.88 – 0.94)</td>" in page
+    assert page.index("AUC") < page.index("f1 (destroyed"), "what is read first stands first"
     assert "f1 (destroyed 0.813; damaged –)" in page
     assert "<td align='right'>51</td>" in page
     assert is_non_commercial(read_package(path).card), "the data's licence counts too"
