@@ -41,7 +41,9 @@ _BUILDING = "building"  # the head of models that find buildings on one image
 _CROP_PX, _BATCH = 320, 6
 _STEPS_A_TILE, _FEWEST_STEPS, _MOST_STEPS = 25, 300, 4000
 _RATE = 6e-4
-_TILE_PX = 512
+_TILE_PX = (
+    1024  # every pixel is computed 1.6 times instead of 2.6 with 512 px, for 0.6 GB of memory instead of 0.4
+)
 _NAMED_PROBLEMS = 5
 _GSD_RANGE_M = (0.2, 1.0)
 _SHARED_PARAMETERS = ("encoder", "decoder", "dilated_centre")
