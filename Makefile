@@ -132,11 +132,12 @@ screenshot: $(SCENE_RULE) | $(WORKER) $(PLUGINS)/aftermap ## click the button in
 	  picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE).save(path, optimize=True)' "$(OUT)"
 
 TILES := demo/tiles
+TASK :=
 $(TILES): | $(WORKER)
 	.venv/bin/aftermap generate $@ --count 60 --seed 11 --size 256
 
-train-screenshots: | $(TILES) $(WORKER) $(PLUGINS)/aftermap ## train in a QGIS without a display, and photograph the dialog (TILES=folder)
-	AFTERMAP_TILES="$(TILES)" AFTERMAP_PICTURES="$(dir $(OUT))" xvfb-run --auto-servernum \
+train-screenshots: | $(TILES) $(WORKER) $(PLUGINS)/aftermap ## train in a QGIS without a display, and photograph the dialog (TILES=folder, TASK=damage)
+	AFTERMAP_TILES="$(TILES)" AFTERMAP_TASK="$(TASK)" AFTERMAP_PICTURES="$(dir $(OUT))" xvfb-run --auto-servernum \
 	  --server-args='-screen 0 1280x800x24 -dpi 96' \
 	  qgis --profiles-path $(PROFILES) --noversioncheck --nologo --code tests/tools/train_screenshots.py
 
@@ -161,13 +162,19 @@ package: | system ## make the zip that QGIS's plugin manager installs, from what
 
 # ------------------------------------------------------------------------------------------- models
 
-.PHONY: starter
+.PHONY: starter starter-buildings
 starter: $(WORKER) ## train the starter model anew (DATA=folder with roads_dubai, roads_massachusetts, encoders)
 	.venv/bin/aftermap train --task roads "$(DATA)/roads_dubai" "$(DATA)/roads_massachusetts" \
 	  --from scratch --encoder-weights "$(DATA)/encoders/mobilenet_v2_imagenet.safetensors" \
 	  --splits resources/models/roads.splits.json --synthetic-share 0.25 --gsd 1.0 --working-gsd 0.8 \
 	  --steps 2600 --batch-size 8 --crop 384 --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
 	  --out build/roads-mobilenetv2.aftermap
+
+starter-buildings: $(WORKER) ## train the starter model for buildings anew (DATA=folder with roads_dubai)
+	.venv/bin/aftermap train --task buildings "$(DATA)/roads_dubai" --from roads-mobilenetv2 \
+	  --splits resources/models/buildings.splits.json --synthetic-share 0.3 --gsd 1.0 --working-gsd 0.6 \
+	  --steps 800 --batch-size 8 --crop 320 --scale-jitter 1.5 --learning-rate 8e-4 --licence "CC0 1.0" \
+	  --out build/buildings-mobilenetv2.aftermap
 
 .PHONY: models
 models: | system ## pack the non-commercial models as files that Models… adds (build/models/)

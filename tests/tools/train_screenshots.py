@@ -1,7 +1,8 @@
 """Train a model in a desktop QGIS by its dialog, and photograph the workbench, the run and the result.
 
-QGIS runs it as its ``--code``; ``AFTERMAP_TILES`` names the folder of labelled tiles (generated ones, where
-the pictures are published), ``AFTERMAP_PICTURES`` the folder of the pictures.
+QGIS runs it as its ``--code``; ``AFTERMAP_TILES`` names the folder of labelled tiles or pairs (generated
+ones, where the pictures are published), ``AFTERMAP_TASK`` what is trained (empty: roads),
+``AFTERMAP_PICTURES`` the folder of the pictures.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ SETTLE_MS = 2500
 POLL_MS = 200
 LIMIT_S = 600
 STEPS, BATCH, CROP_PX, LEARNING_RATE = 80, 8, 192, 5e-5  # minutes on two cores
+ROADS = "roads"
+TASK = os.environ.get("AFTERMAP_TASK") or ROADS
 MIN_SHARE = 0.08
-SHOWN_ROUNDS = 9
+SHOWN_ROUNDS = 9 if TASK == ROADS else 6  # damage has eight
 
 
 def finish(exit_status: int) -> None:
@@ -66,7 +69,8 @@ def dialog():
 
 def take(name: str) -> None:
     """Photograph the dialog."""
-    picture = Path(os.environ["AFTERMAP_PICTURES"]) / f"train-{name}.png"
+    task = "" if TASK == ROADS else f"-{TASK}"
+    picture = Path(os.environ["AFTERMAP_PICTURES"]) / f"train{task}-{name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     dialog().grab().save(str(picture))
     print(picture, f"{picture.stat().st_size / 1000:.0f} kB")
@@ -85,6 +89,8 @@ def is_planned() -> bool:
 def choose_tiles() -> None:
     iface.mainWindow().findChild(QAction, "aftermapTrainModel").trigger()
     dialog().resize(*SIZE_PX)
+    tasks = dialog().data_page.task
+    tasks.setCurrentIndex(tasks.findData(TASK))
     dialog().data_page.folders.set_folders((os.environ["AFTERMAP_TILES"],))
     wait(lambda: dialog().data_page.tiles, set_up)
 
@@ -97,14 +103,16 @@ def set_up() -> None:
     schedule.learning_rate.setValue(LEARNING_RATE)
     window.run_page.batch_size.setValue(BATCH)
     window.run_page.crop_px.setValue(CROP_PX)
-    window.workbench_page.balance.min_share.setValue(MIN_SHARE)
+    if TASK == ROADS:
+        window.workbench_page.balance.min_share.setValue(MIN_SHARE)
     window.show_page(window.workbench_page)
     wait(is_planned, show_workbench)
 
 
 def show_workbench() -> None:
     take("workbench")
-    dialog().workbench_page.balance.keep_all.click()
+    if TASK == ROADS:
+        dialog().workbench_page.balance.keep_all.click()
     wait(is_planned, train)
 
 
