@@ -74,7 +74,7 @@ class TilePlan:
         return max(1, math.ceil((self.grid.width - self.overlap_px) / self.step_px))
 
     def rows_done(self, lattice_rows: int) -> int:
-        """Rows of the grid, from the top, that no tile below the first `lattice_rows` rows of tiles changes."""
+        """Rows of the grid that are final once the first `lattice_rows` rows of tiles are blended."""
         is_all = lattice_rows == self.lattice_rows
         return self.grid.height if is_all else min(lattice_rows * self.step_px, self.grid.height)
 
