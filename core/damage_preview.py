@@ -142,17 +142,21 @@ class _OutlinedBuildings:
 
 
 class _KnownBuildings:
-    """Those of a layer, from the top down."""
+    """Those of a layer that lie where the run looks, from the top down; of the others it will see nothing."""
 
     def __init__(self, job: AssessDamage, scene: Scene, footprints: Footprints) -> None:
-        self._job, self._grid, self._footprints = job, scene.grid, footprints
-        self._pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+        self._job, self._grid = job, scene.grid
+        pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+        top, left, bottom, right = scene.region.bounds_px
+        west, north, east, south = shapely.bounds(pixels).T  # NaN without geometry
+        inside = np.flatnonzero((west < right) & (east > left) & (north < bottom) & (south > top))
+        self._footprints, self._pixels = footprints.chosen(inside), pixels[inside]
         self._is_given = np.zeros(len(self._pixels), bool)
         self._ring_px = RING_M / scene.grid.gsd_m
 
     def take(self, rows_done: int, probability: Path) -> tuple[Footprints, Shapes]:
         nothing = np.zeros(0, np.int64)
-        is_done = self._lowest(self._pixels) <= rows_done  # those without geometry are never
+        is_done = self._lowest(self._pixels) <= rows_done
         if not (is_done & ~self._is_given).any():
             return self._footprints.chosen(nothing), self._pixels[nothing]
         done = np.flatnonzero(is_done)
@@ -165,6 +169,6 @@ class _KnownBuildings:
         return self._footprints.chosen(done[new]), moved[new]
 
     def _lowest(self, pixels: Shapes) -> Floats:
-        """The row down to which each footprint and its ring reach; NaN without geometry."""
+        """The row down to which each footprint and its ring reach."""
         rows: Floats = shapely.bounds(pixels)[:, 3] + self._ring_px
         return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,10 +92,11 @@ def job(town: Path, model: Path, tmp_path: Path) -> AssessDamage:
 
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each new row of tiles is looked at."""
+    """Each new row of tiles is looked at, however slow the machine is."""
     monkeypatch.setattr(damage_preview, "INTERVAL_S", 0.0)
     monkeypatch.setattr(damage_preview, "PAUSE", 0.0)
     monkeypatch.setattr(damage_preview, "WINDOW_ROWS", 64)
+    monkeypatch.setattr(damage_preview, "_LONGEST_S", math.inf)
 
 
 def parts_of(events: Iterator[Event]) -> tuple[geopandas.GeoDataFrame, list[Event]]:
@@ -158,8 +160,9 @@ def test_a_resumed_run_tells_what_is_there_before_it_goes_on(job: AssessDamage) 
 
 
 def write_footprints(path: Path, east_m: float) -> str:
-    """The houses beside their roofs, in an order of their own, and one without geometry."""
+    """The houses beside their roofs, in an order of their own, one without geometry, one off the image."""
     shapes = [*(affinity.translate(house, east_m) for house in houses()), shapely.Polygon()]
+    shapes.append(affinity.translate(shapes[0], 0.0, 200.0))
     order = np.random.default_rng(1).permutation(len(shapes))
     layer = {"osm_id": [f"way/{i}" for i in order], "floors": order % 5}
     geopandas.GeoDataFrame(layer, geometry=[shapes[i] for i in order], crs=UTM).to_file(path)
@@ -175,8 +178,9 @@ def test_known_buildings_come_with_their_attributes_where_they_were_and_as_the_i
     assert events[-1].values["footprint_shift_m"][0] == pytest.approx(-4.0, abs=0.3)
     late = final(job).set_index("source_id")
     early = early.set_index("source_id")
-    assert len(late) == len(houses()) + 1
+    assert len(late) == len(houses()) + 2
     assert early.index.is_unique
+    assert (early.seen == 1).all()
     assert len(houses()) > len(early) > len(houses()) / 2
     late = late.loc[early.index]
     assert early.geometry.geom_equals(late.geometry).all()
