@@ -29,6 +29,8 @@ def describe_levels(card: Card) -> list[dict[str, Any]]:
 def move_onto_image(job: AssessDamage, grid: Grid, pixels: Shapes, probability: Path) -> tuple[Shapes, Shift]:
     """Move known footprints to where the buildings stand in the image; and say how far they lay from there.
 
+    Their layer keeps them where they were: it is the image that is off as often as they are.
+
     Args:
         job: Whether they are aligned, and by how much the analyst moves them besides.
         grid: Of the raster.

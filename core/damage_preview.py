@@ -96,10 +96,11 @@ class DamagePreview:
             return
         probability = describe_rows(self._work, self._scene.grid, self._bands, rows_done)
         found, pixels = self._finder.take(rows_done, probability)
-        if len(pixels):
-            yield self._write(found, pixels, probability)
+        part = self._write(found, pixels, probability) if len(pixels) else None
         end_s = time.monotonic()
         self._due_s = end_s + max(INTERVAL_S, PAUSE * (end_s - now_s))
+        if part is not None:
+            yield part
 
     def _write(self, found: Footprints, pixels: Shapes, probability: Path) -> Partial:
         card, grid = self._scene.card, self._scene.grid

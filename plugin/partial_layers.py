@@ -115,6 +115,7 @@ class PartialLayers(QObject):
             return  # the user has removed it, or opened another project
         layer.dataProvider().addFeatures(part.features)
         layer.updateExtents()
+        layer.reload()  # tells whoever counts or lists its features
         layer.triggerRepaint()
 
     def _add_layer(self, run: _Run, part: _Part) -> None:

@@ -126,6 +126,18 @@ def test_buildings_appear_styled_while_it_runs_and_go_when_it_is_cancelled(scene
     assert shown() == []
 
 
+def test_the_panel_counts_them_as_they_come_until_they_go(plugin, tmp_path):
+    parts = [write_buildings(tmp_path / f"{first}.gpkg", 3, first=first) for first in (0, 3)]
+    with plugin._partials.of_run(NAME, look_of) as take:
+        take(Partial("buildings", parts[0], 3, {"levels": LEVELS}))
+        plugin.open_damage_summary()
+        panel = plugin._summary
+        until(lambda: panel.summary is not None and panel.summary.count == 3 and not panel._timer.isActive())
+        take(Partial("buildings", parts[1], 3, {"levels": LEVELS}))
+        until(lambda: panel.summary is not None and panel.summary.count == 6)
+    until(lambda: panel.summary is None)
+
+
 def test_they_make_way_for_the_layer_of_a_run_that_ends(scene, tmp_path, seen):
     succeeded, results = Run(scene, "parts", tmp_path / "out").until_ended()
     assert succeeded
