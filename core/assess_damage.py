@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 
+from .building_assessment import assess_buildings, describe_levels, move_onto_image
 from .cards import find_damage_package, heads_of
-from .damage_raster import CodeReader
+from .damage_preview import DamagePreview
 from .errors import JobError
 from .jobs import AssessDamage, DetectBuildings, Event, Progress, Result, Warning
 from .manifest import describe_model
 from .outputs import check_destinations
 from .progress import Span, follow, plan_spans
 from .raster.acquisition import Acquisition, read_acquisition
-from .raster.alignment import estimate_footprint_shift
 from .raster.pair import fit_pair
-from .raster.shift import NOTICED_M, Shift, describe_footprint_shift, metres_to_pixels
+from .raster.shift import NOTICED_M, Shift, describe_footprint_shift
 from .raster.source import open_source
 from .raster_steps import (
     Scene,
@@ -45,16 +44,12 @@ from .runs import file_identity, open_work
 from .vector.buildings import vectorize_buildings
 from .vector.damage_layer import (
     Assessment,
-    ModelLevel,
     Origin,
-    measure_areas,
     sum_up,
     write_damage_layer,
     write_summary,
 )
-from .vector.footprint_input import Footprints, Shapes, onto_pixels, read_footprints
-from .vector.pooled_levels import MEAN, pool_levels
-from .vector.pooling import pool_footprints
+from .vector.footprint_input import Footprints, onto_pixels, read_footprints
 
 TASK = "damage"
 _ENDINGS = ("_building_damage", "_damage_probability", "_damage_summary")
@@ -119,8 +114,19 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
                 "fit": {"moved_m": pair.shift.moved_m, "windows": len(pair.shift.windows)},
             }
             heads = heads_of(card)
+            origin = Origin(card.name, taken["pre"].date, taken["post"].date, taken["post"].off_nadir)
             prediction = yield from predict(
-                look, scene, heads, work, spans, may_be_empty=footprints is not None
+                look,
+                scene,
+                heads,
+                work,
+                spans,
+                may_be_empty=footprints is not None,
+                preview=(
+                    DamagePreview(job, scene, heads, footprints, work, origin).update
+                    if "buildings" in destinations
+                    else None
+                ),
             )
             manifest["prediction"] = prediction
             tags = describe_probability(
@@ -141,16 +147,20 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
                 pixels = onto_pixels(footprints.shapes, scene.grid.transform)
             else:
                 yield from _describe_footprints(footprints)
-                pixels, shift = _move_onto_image(job, scene, footprints, probability)
+                pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+                pixels, shift = move_onto_image(job, scene.grid, pixels, probability)
                 if job.align:
                     said = describe_footprint_shift(shift)
                     is_fine = shift.is_consistent and shift.length_m < NOTICED_M
                     yield spans["trace"].at(0.0, said) if is_fine else Warning(said)
-            assessment = yield from _assess(scene, footprints, pixels, probability, spans["pool"])
+            assessment = yield from follow(
+                assess_buildings(card, scene.grid, footprints, pixels, probability),
+                spans["pool"],
+                f"Assessing {len(pixels)} buildings",
+            )
             yield from _warn(assessment)
             totals = sum_up(assessment)
             if "buildings" in destinations:
-                origin = Origin(card.name, taken["pre"].date, taken["post"].date, taken["post"].off_nadir)
                 made = work.path / f"buildings{destinations['buildings'].suffix.lower()}"
                 write_damage_layer(made, scene.grid.crs, footprints, assessment, origin)
             if "summary" in destinations:
@@ -164,7 +174,7 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             "buildings": sum(t.buildings for t in totals),
             "counts": {t.name: t.buildings for t in totals},
             "areas_m2": {t.name: round(t.area_m2, 1) for t in totals},
-            "levels": [{k: c[k] for k in ("code", "name", "colour")} for c in card.classes],
+            "levels": describe_levels(card),
             "shift_m": pair.shift.moved_m,
             "footprint_shift_m": shift.moved_m,
             "model": card.name,
@@ -280,40 +290,6 @@ def _detect(
         return Footprints(np.empty(0, object), np.empty(0, object), {})
     detected = read_footprints(str(path), "", scene.grid.crs)
     return dataclasses.replace(detected, attributes={})
-
-
-def _move_onto_image(
-    job: AssessDamage, scene: Scene, footprints: Footprints, probability: Path
-) -> tuple[Shapes, Shift]:
-    """Known footprints in pixels, where the buildings stand in the image; and how far they lay from there.
-
-    The layer keeps them where they were: it is the image that is off as often as they are.
-    """
-
-    pixels = onto_pixels(footprints.shapes, scene.grid.transform)
-    shift = Shift()
-    if job.align:
-        with CodeReader(probability) as codes:
-            shift = estimate_footprint_shift(pixels, codes.read_footprint, scene.grid)
-    rows, cols = shift.offset_px
-    down, across = metres_to_pixels(scene.grid, *job.nudge_m)
-    step = np.array((across - cols, down - rows))
-    moved: Shapes = shapely.transform(pixels, lambda points: points + step)
-    return moved, shift
-
-
-def _assess(
-    scene: Scene, footprints: Footprints, pixels: Shapes, probability: Path, span: Span
-) -> Generator[Progress, None, Assessment]:
-    """What the network says of each building."""
-
-    card = scene.card
-    with CodeReader(probability) as codes:
-        pooling = pool_footprints(codes.read_levels, len(card.classes), scene.grid, pixels)
-        features = yield from follow(pooling, span, f"Assessing {len(pixels)} buildings")
-    levels = tuple(ModelLevel(int(c["code"]), str(c["name"])) for c in card.classes)
-    p = pool_levels(features, card.calibration.get("pooling", MEAN))
-    return Assessment(levels, p, features.seen, measure_areas(footprints.shapes, scene.grid))
 
 
 def _warn(assessment: Assessment) -> Iterator[Warning]:

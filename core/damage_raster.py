@@ -30,6 +30,13 @@ class CodeReader:
     def __exit__(self, *_: object) -> None:
         self._dataset.close()
 
+    def read_building(self, window: Window) -> NDArray[np.uint8]:
+        """Codes of the footprint head, uint8 (height, width), of a window inside the raster."""
+        found: NDArray[np.uint8] = self._dataset.read(
+            1, window=RasterWindow(window.col, window.row, window.width, window.height)
+        )
+        return found
+
     def read_levels(self, window: Window) -> NDArray[np.uint8]:
         """Codes of the levels, uint8 (levels, height, width), of a window inside the raster."""
         found: NDArray[np.uint8] = self._dataset.read(
@@ -46,7 +53,7 @@ class CodeReader:
         bottom = min(row + height, self._dataset.height)
         right = min(col + width, self._dataset.width)
         if bottom > top and right > left:
-            inside = RasterWindow(left, top, right - left, bottom - top)
-            codes[top - row : bottom - row, left - col : right - col] = self._dataset.read(1, window=inside)
+            inside = Window(top, left, bottom - top, right - left)
+            codes[top - row : bottom - row, left - col : right - col] = self.read_building(inside)
         values, valid = decode_probabilities(codes)
         return values[None], valid

@@ -136,6 +136,8 @@ class AssessDamage:
     north: how far the pre image was moved to fit), ``footprint_shift_m``, ``model``, ``device``,
     ``precision``, ``buildings``.
 
+    While the network runs: `Partial` for ``buildings``, as far as it has come.
+
     The fields of the building layer are those of `damage_fields.FIELDS`.
 
     Attributes:
@@ -634,6 +636,26 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """Features of an output that are finished before the run is: a part that nothing else has told yet.
+
+    They are provisional: what the output holds in the end may differ from all the parts together.
+
+    Attributes:
+        layer: Name of the output, as in `Result.outputs`.
+        path: A complete GeoPackage of these features alone; it may be gone once the run has ended.
+        count: How many there are.
+        values: What else their layer needs, by the names of `Result.values`: ``levels`` of ``buildings``.
+    """
+
+    layer: str
+    path: str
+    count: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    is_last: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
 class Warning:
     """Something that the user should know and that does not stop the run."""
 
@@ -676,9 +698,9 @@ class FinishEarly(Exception):  # noqa: N818  it asks, and reports no error
     """Thrown into a running flow: end now, with what you have. Training keeps its best network so far."""
 
 
-Event = Union[Progress, Metric, Figure, Warning, Result, Failure]
+Event = Union[Progress, Metric, Figure, Partial, Warning, Result, Failure]
 EVENT_TYPES: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (Progress, Metric, Figure, Warning, Result, Failure)
+    cls.__name__: cls for cls in (Progress, Metric, Figure, Partial, Warning, Result, Failure)
 }
 
 # --------------------------------------------------------------------------------------------- JSON

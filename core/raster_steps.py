@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .cards import Card, Package, find_package
 from .errors import GroundResolutionError, JobError, ModelError, RasterError
-from .jobs import DetectBuildings, Job, Progress, SegmentRoads, Warning
+from .jobs import DetectBuildings, Job, Partial, Progress, SegmentRoads, Warning
 from .manifest import begin_manifest, embed_in_geopackage, now, write_manifest
 from .outputs import Output, check_space, commit
 from .progress import Span, Stopwatch, plan_spans
@@ -298,7 +298,8 @@ def predict(
     spans: Mapping[str, Span],
     *,
     may_be_empty: bool = False,
-) -> Generator[Progress, None, dict[str, Any]]:
+    preview: Callable[[int], Iterable[Partial]] | None = None,
+) -> Generator[Progress | Partial, None, dict[str, Any]]:
     """Run the network over the raster, unless an earlier run has finished that.
 
     Args:
@@ -308,6 +309,8 @@ def predict(
         work: Gets the rows.
         spans: Of the run: ``load`` and ``predict``.
         may_be_empty: Whether a raster that shows nothing is an answer.
+        preview: Told how many rows of the grid are on the disk, again and again until all are; what it makes
+            of them is passed on.
 
     Returns:
         Device, precision and tiles.
@@ -343,6 +346,8 @@ def predict(
         if left := clock.time_left(tile.tiles_done, tile.tiles_total):
             parts.append(left)
         yield spans["predict"].at(tile.tiles_done / max(1, tile.tiles_total), ", ".join(parts))
+        if preview is not None and tile.tiles_done < tile.tiles_total:
+            yield from preview(tile.rows_done)
     if not may_be_empty and not _has_valid_pixel(work):
         work.discard()
         raise RasterError(
@@ -352,6 +357,24 @@ def predict(
     prediction = {**network, "tiles": len(scene.plan)}
     work.mark("prediction", {}, prediction)
     return prediction
+
+
+def describe_rows(work: WorkFolder, grid: Grid, bands: Sequence[str], rows_done: int) -> Path:
+    """Describe the first rows of an unfinished prediction as a raster.
+
+    Args:
+        work: Holds the rows.
+        grid: Of all rows.
+        bands: Name of each band.
+        rows_done: How many rows are on the disk.
+
+    Returns:
+        A raster as wide as the grid, and so many rows high; `write_probability` replaces it.
+    """
+    from .inference.pipeline import rows_file
+    from .raster.probability import write_vrt
+
+    return write_vrt(rows_file(work.path), replace(grid, height=rows_done), bands=bands)
 
 
 def _has_valid_pixel(work: WorkFolder) -> bool:

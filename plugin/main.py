@@ -33,6 +33,7 @@ from .icons import (
 )
 from .interpreter import InterpreterFinder
 from .models_dialog import ModelsDialog
+from .partial_layers import PartialLayers
 from .provider import PROVIDER_ID, AftermapProvider
 from .raster_input import image_band_count
 from .run_folder import file_name, run_folder
@@ -54,6 +55,7 @@ class AftermapPlugin:
         """Do nothing yet: QGIS calls `initGui` or `initProcessing`."""
         self._iface = iface
         self._workers: WorkerPool | None = None
+        self._partials: PartialLayers | None = None
         self._provider: AftermapProvider | None = None
         self._actions: list[QAction] = []
         self._settings_page: SettingsPageFactory | None = None
@@ -65,7 +67,9 @@ class AftermapPlugin:
         """Register the algorithms; this alone happens under ``qgis_process``."""
         finder = InterpreterFinder(lambda: Settings.load().python)
         self._workers = WorkerPool(finder.find)
-        self._provider = AftermapProvider(self._workers)
+        if self._iface is not None:
+            self._partials = PartialLayers()
+        self._provider = AftermapProvider(self._workers, self._partials)
         QgsApplication.processingRegistry().addProvider(self._provider)
 
     def initGui(self) -> None:  # noqa: N802  QGIS's name
@@ -154,6 +158,9 @@ class AftermapPlugin:
         if self._workers is not None:
             self._workers.close()
             self._workers = None
+        if self._partials is not None:
+            self._partials.close()
+            self._partials = None
 
     def open_segment_roads(self) -> None:
         """Open the algorithm's dialog, filled in for the active raster layer."""

@@ -16,6 +16,7 @@ from .algorithms.segment_roads import SegmentRoads
 from .algorithms.train_model import TrainModel
 from .icons import PLUGIN_ICON
 from .layers import LayerStyles
+from .partial_layers import PartialLayers
 from .vector_output import FORMATS
 from .worker_client import WorkerPool
 
@@ -34,10 +35,16 @@ ALGORITHMS = (
 class AftermapProvider(QgsProcessingProvider):
     """Registers the algorithms; what they share (workers, styles) lives as long as it does."""
 
-    def __init__(self, workers: WorkerPool) -> None:
-        """Make the provider; the algorithms' jobs run in `workers`."""
+    def __init__(self, workers: WorkerPool, partials: PartialLayers | None = None) -> None:
+        """Make the provider.
+
+        Args:
+            workers: Where the algorithms' jobs run.
+            partials: Shows what runs have finished so far; none where there is no interface.
+        """
         super().__init__()
         self._workers = workers
+        self._partials = partials
         self._styles = LayerStyles()
 
     def id(self) -> str:  # noqa: D102
@@ -54,7 +61,7 @@ class AftermapProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:  # noqa: D102, N802
         for algorithm in ALGORITHMS:
-            self.addAlgorithm(algorithm(self._workers, self._styles))
+            self.addAlgorithm(algorithm(self._workers, self._styles, self._partials))
         self.addAlgorithm(ExportDamage())
 
     def supportsNonFileBasedOutput(self) -> bool:  # noqa: D102, N802

@@ -23,6 +23,8 @@ class RowJournal:
     The rows (uint8) lie one after another in ``probability.raw``. ``journal.jsonl`` begins with what
     determines every byte of them (device, precision, tiles, grid, job), and gets a line after each row
     of tiles, once that is on the disk. A run with another beginning starts anew.
+
+    `tile_rows_done`, the rows of tiles that are on the disk, may be read while another thread appends.
     """
 
     def __init__(self, work: Path, identity: Mapping[str, Any]) -> None:

@@ -59,11 +59,14 @@ class TileProgress:
         tiles_done: Tiles that went through the network or were found to be empty, also in earlier runs.
         tiles_total: Tiles of the plan.
         megapixels: What went through the network in this call.
+        rows_done: Rows of the grid, from the top, that are on the disk for good, also from earlier runs;
+            they may be read from `rows_file` while the run goes on.
     """
 
     tiles_done: int
     tiles_total: int
     megapixels: float
+    rows_done: int
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def predict_raster(
     with closing(RowJournal(work, identity)) as journal:
         finished = journal.tile_rows_done
         tiles_done, total, megapixels = sum(plan.tiles_per_row[:finished]), len(plan), 0.0
-        yield TileProgress(tiles_done, total, megapixels)
+        yield TileProgress(tiles_done, total, megapixels, plan.rows_done(finished))
         if finished == plan.lattice_rows:
             return
         # The row before the first unfinished one is predicted again, for the strip that both share.
@@ -157,7 +160,7 @@ def predict_raster(
                         for window, probabilities in zip(wanted, _run(segmenter, wanted, heads), strict=True):
                             maps.put(_Map(window.tile, probabilities, window.wanted))
                     tiles_done += sum(window.tile.lattice_row >= finished for window in batch)
-                    yield TileProgress(tiles_done, total, megapixels)
+                    yield TileProgress(tiles_done, total, megapixels, plan.rows_done(journal.tile_rows_done))
                 reader.check()
                 maps.finish()
             writer.join()
@@ -167,7 +170,7 @@ def predict_raster(
             maps.close()
             reader.join()
             writer.join()
-        yield TileProgress(total, total, megapixels)
+        yield TileProgress(total, total, megapixels, grid.height)
 
 
 def rows_file(work: Path) -> Path:
@@ -282,10 +285,7 @@ def _write(plan: TilePlan, heads: int, maps: Iterable[_Map], journal: RowJournal
 
 def _empty_rows(plan: TilePlan, lattice_row: int, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The rows that a row of tiles finishes: uint8 (rows, heads, grid.width), all nodata, in the buffer."""
-    top = lattice_row * plan.step_px
-    is_bottom = lattice_row == plan.lattice_rows - 1
-    bottom = plan.grid.height if is_bottom else min(top + plan.step_px, plan.grid.height)
-    rows = buffer[: max(0, bottom - top)]
+    rows = buffer[: plan.rows_done(lattice_row + 1) - plan.rows_done(lattice_row)]
     rows.fill(NODATA)
     return rows
 

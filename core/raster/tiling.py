@@ -73,6 +73,11 @@ class TilePlan:
         """Columns of tiles."""
         return max(1, math.ceil((self.grid.width - self.overlap_px) / self.step_px))
 
+    def rows_done(self, lattice_rows: int) -> int:
+        """Rows of the grid that are final once the first `lattice_rows` rows of tiles are blended."""
+        is_all = lattice_rows == self.lattice_rows
+        return self.grid.height if is_all else min(lattice_rows * self.step_px, self.grid.height)
+
     @cached_property
     def tiles_per_row(self) -> tuple[int, ...]:
         """How many tiles each row of the lattice has."""

@@ -35,7 +35,7 @@ from .building_split import CONTEXT_M, Labels, split_buildings
 from .components import Bools, fill_islands
 from .ground import Ground
 from .layers import ORIGIN_FIELDS, LayerWriter, constant_columns
-from .windows import BlockProgress, Window, plan_windows
+from .windows import BlockProgress, Window, plan_strips, plan_windows
 
 ReadBand = Callable[[Window], NDArray[np.uint8]]
 """From a window within the grid to its encoded probabilities, uint8 (height, width)."""
@@ -188,10 +188,13 @@ class BuildingTracer:
 
     Windows are read with `CONTEXT_M` around them, so that both sides of a seam part buildings alike, and
     the pieces of a building are joined across seams, however large it is; memory does not grow with the
-    grid. The same pixels and parameters give the same buildings in the same order.
+    grid. The same pixels and parameters give the same buildings, whatever the windows, and in the same order
+    if those are the same too.
     """
 
-    def __init__(self, grid: Grid, *, threshold: float, min_area_m2: float, regularize: bool) -> None:
+    def __init__(
+        self, grid: Grid, *, threshold: float, min_area_m2: float, regularize: bool, window_rows: int = 0
+    ) -> None:
         """Trace nothing yet.
 
         Args:
@@ -199,6 +202,8 @@ class BuildingTracer:
             threshold: Probability from which a pixel is building, 0 (excluded) to 1.
             min_area_m2: Smaller buildings are left out.
             regularize: As in `outline_buildings`.
+            window_rows: Rows of a window; fewer are known sooner, and cost more, since each is read with the
+                same surroundings. 0: as suits a raster that is known as a whole.
 
         Raises:
             JobError: A parameter makes no sense.
@@ -207,7 +212,11 @@ class BuildingTracer:
         self._size = Window(0, 0, grid.height, grid.width)
         self._gsd_m, self._ground = grid.gsd_m, Ground(grid.transform, grid.crs, grid.gsd_m)
         self._threshold, self._min_area_m2, self._regularize = threshold, min_area_m2, regularize
-        self._windows = plan_windows(grid.height, grid.width, 0)[0]
+        self._windows = (
+            plan_strips(grid.height, grid.width, window_rows)
+            if window_rows
+            else plan_windows(grid.height, grid.width, 0)[0]
+        )
         self._joiner = SeamJoiner()
         self.done = 0
         """Windows that are traced."""

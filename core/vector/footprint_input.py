@@ -49,6 +49,11 @@ class Footprints:
     repaired: int = 0
     empty: int = 0
 
+    def chosen(self, which: NDArray[np.int64]) -> Footprints:
+        """Those with these indices, in their order."""
+        attributes = {name: values[which] for name, values in self.attributes.items()}
+        return Footprints(self.shapes[which], self.ids[which], attributes)
+
 
 def read_footprints(path: str, layer: str, crs: CRS | None) -> Footprints:
     """Read all footprints of a polygon layer.

@@ -72,6 +72,15 @@ def plan_windows(height: int, width: int, block_px: int) -> list[tuple[Window, .
     ]
 
 
+def plan_strips(height: int, width: int, rows: int) -> tuple[Window, ...]:
+    """Split a raster into windows of at most `rows` rows and `WINDOW_PX` columns, row by row."""
+    return tuple(
+        Window(row, col, min(rows, height - row), min(WINDOW_PX, width - col))
+        for row in range(0, height, rows)
+        for col in range(0, width, WINDOW_PX)
+    )
+
+
 def _lines(begin: int, end: int, cut_px: int) -> list[int]:
     if cut_px == 0:
         return [begin, end]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from qgis.PyQt.QtGui import QIcon
 
 from ...core import jobs
 from ...core.cards import find_damage_package
-from ...core.damage_fields import Level
 from ...core.jobs import Result
 from ..damage.buildings import named_levels
 from ..damage.style import DamageLayer, DamageLook
@@ -182,20 +182,25 @@ class AssessDamage(JobAlgorithm):
             )
             job = self._job(parameters, context, buildings)
             job = self._export_images(job, scratch, feedback)
-            result = None if feedback.isCanceled() else self.run_job(job, feedback)
-            if result is None:
-                return {}
-            manifest = finish_outputs(
-                [buildings], Path(result.outputs["manifest"]), context.transformContext()
-            )
-        levels = named_levels(result.values["levels"])
-        _tell(result, levels, feedback)
+            with self.showing_partials(
+                context,
+                buildings.destination,
+                tr("Building damage (so far)"),
+                partial(self._look, DamageLayer.BUILDINGS),
+            ) as take_partial:
+                result = None if feedback.isCanceled() else self.run_job(job, feedback, take_partial)
+                if result is None:
+                    return {}
+                manifest = finish_outputs(
+                    [buildings], Path(result.outputs["manifest"]), context.transformContext()
+                )
+        _tell(result, feedback)
         group = "" if is_in_model(context) else tr("Damage – {}").format(self._post.raster.name)
         for kind, path in (
             (DamageLayer.BUILDINGS, buildings.destination),
             (DamageLayer.PROBABILITY, job.output_damage),
         ):
-            self._styles.attach(context, path, DamageLook(kind, levels, group, self._post.raster.has_crs))
+            self._styles.attach(context, path, self._look(kind, result.values, group))
         return {
             self.OUTPUT_BUILDINGS: buildings.destination,
             self.OUTPUT_DAMAGE: job.output_damage,
@@ -203,6 +208,10 @@ class AssessDamage(JobAlgorithm):
             self.MANIFEST: str(manifest),
             self.BUILDINGS: result.values["buildings"],
         }
+
+    def _look(self, kind: DamageLayer, values: Mapping[str, Any], group: str = "") -> DamageLook:
+        """How a layer looks, by what the worker says of the run: in a result, or with a part of one."""
+        return DamageLook(kind, named_levels(values["levels"]), group, self._post.raster.has_crs)
 
     def _advanced_parameters(self) -> list[QgsProcessingParameterDefinition]:
         day = QgsProcessingParameterDateTime.Type.Date
@@ -320,9 +329,10 @@ class AssessDamage(JobAlgorithm):
         return not self.worker_opens(question, feedback)
 
 
-def _tell(result: Result, levels: tuple[Level, ...], feedback: QgsProcessingFeedback) -> None:
+def _tell(result: Result, feedback: QgsProcessingFeedback) -> None:
     """Say what was found, and on which device."""
     values = result.values
+    levels = named_levels(values["levels"])
     counts: Mapping[str, int] = values["counts"]
     found = ", ".join(f"{counts[level.name]} {level.name}" for level in levels if counts.get(level.name))
     feedback.pushInfo(
@@ -351,6 +361,8 @@ Where the buildings still lie beside their roofs, <b>move</b> them.</p>
 <p><b>Building damage</b>: field <i>damage</i> is 1, no visible damage, to 4, destroyed; 0 is unknown (cloud,
 shadow, outside of the image), which is <i>not</i> undamaged. <i>No visible damage</i> is what an image from
 above can say; walls, floors and cracks it does not show. Hatched buildings are uncertain.</p>
+<p>While it runs, buildings that are done appear on the map; they are provisional, until the result replaces
+them.</p>
 <p><b>Counts</b> are the model's until someone has reviewed a sample: <i>Aftermap → Damage Summary and
 Review</i>.</p>
 <p>A cancelled run leaves no files; started again with the same parameters, it continues where it stopped.</p>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,21 @@ from qgis.core import (
 )
 
 from ...core.errors import AftermapError, RasterError, WorkerError
-from ...core.jobs import DescribeRaster, Event, Failure, Figure, Job, Metric, Progress, Result, Warning
+from ...core.jobs import (
+    DescribeRaster,
+    Event,
+    Failure,
+    Figure,
+    Job,
+    Metric,
+    Partial,
+    Progress,
+    Result,
+    Warning,
+)
 from ..idle_thread import idle_thread
 from ..layers import LayerStyles
+from ..partial_layers import LookOf, PartialLayers, TakePartial
 from ..raster_input import crs_text
 from ..run_feedback import RunFeedback
 from ..worker_client import CANCELLED, WorkerPool
@@ -32,6 +45,10 @@ MODEL_WIDGET = f"{__package__.rpartition('.')[0]}.model_widget.ModelWidgetWrappe
 LOG_TAG = "Aftermap"  # names the tab of QGIS's log panel
 
 
+def ignore(part: Partial) -> None:
+    """Take a part, and do nothing with it."""
+
+
 class JobAlgorithm(QgsProcessingAlgorithm):
     """An algorithm whose work is one job of the worker.
 
@@ -39,11 +56,20 @@ class JobAlgorithm(QgsProcessingAlgorithm):
     raise any `AftermapError`.
     """
 
-    def __init__(self, workers: WorkerPool, styles: LayerStyles) -> None:
-        """Make the algorithm; its job runs in `workers`, its layers are styled by `styles`."""
+    def __init__(
+        self, workers: WorkerPool, styles: LayerStyles, partials: PartialLayers | None = None
+    ) -> None:
+        """Make the algorithm.
+
+        Args:
+            workers: Where its job runs.
+            styles: Styles its layers.
+            partials: Shows what a run has finished so far; none where nobody would see it.
+        """
         super().__init__()
         self._workers = workers
         self._styles = styles
+        self._partials = partials
 
     def execute(
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
@@ -52,7 +78,7 @@ class JobAlgorithm(QgsProcessingAlgorithm):
         raise NotImplementedError
 
     def createInstance(self) -> JobAlgorithm:  # noqa: D102, N802
-        return type(self)(self._workers, self._styles)
+        return type(self)(self._workers, self._styles, self._partials)
 
     def canExecute(self) -> tuple[bool, str]:  # noqa: D102, N802
         try:
@@ -75,8 +101,15 @@ class JobAlgorithm(QgsProcessingAlgorithm):
         except AftermapError as error:
             raise QgsProcessingException(str(error)) from error
 
-    def run_job(self, job: Job, feedback: QgsProcessingFeedback) -> Result | None:
+    def run_job(
+        self, job: Job, feedback: QgsProcessingFeedback, take_partial: TakePartial = ignore
+    ) -> Result | None:
         """Run a job and pass on what it says; what is for developers goes to QGIS's log panel.
+
+        Args:
+            job: The job.
+            feedback: Hears of it, and may cancel it.
+            take_partial: Takes what is finished before the end; see `showing_partials`.
 
         Returns:
             The result; none if the run was cancelled.
@@ -97,6 +130,8 @@ class JobAlgorithm(QgsProcessingAlgorithm):
                 feedback.metric.emit(event)
             elif isinstance(event, Figure) and isinstance(feedback, RunFeedback):
                 feedback.figure.emit(event)
+            elif isinstance(event, Partial):
+                take_partial(event)
             elif isinstance(event, Result):
                 if isinstance(feedback, RunFeedback):
                     feedback.result.emit(event)
@@ -110,6 +145,27 @@ class JobAlgorithm(QgsProcessingAlgorithm):
                     QgsMessageLog.logMessage(event.traceback, LOG_TAG, Qgis.MessageLevel.Critical)
                 raise QgsProcessingException(event.message)
         return None
+
+    def showing_partials(
+        self, context: QgsProcessingContext, destination: str, name: str, look_of: LookOf
+    ) -> AbstractContextManager[TakePartial]:
+        """What takes the `Partial` events of a run; while the context lasts, their layer is in the project.
+
+        Nothing is shown where QGIS will not load the output itself: in a model, a script, without interface.
+
+        Args:
+            context: Of the run.
+            destination: The output that they are part of.
+            name: Of the layer.
+            look_of: From `Partial.values` to how it looks.
+        """
+        if (
+            self._partials is None
+            or is_in_model(context)
+            or not context.willLoadLayerOnCompletion(destination)
+        ):
+            return nullcontext(ignore)
+        return self._partials.of_run(name, look_of)
 
     def events_of(self, job: Job, feedback: QgsProcessingFeedback) -> Iterator[Event]:
         """The events of a job that is cancelled with `feedback`."""

@@ -243,6 +243,25 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     assert steps[-1].megapixels == pytest.approx(sum(t.height * t.width for t in plan) / 1e6)
 
 
+def test_rows_that_are_told_as_done_stay_as_they_are(tmp_path: Path) -> None:
+    """They may be read while the run goes on, and in a resumed run at once."""
+    work = tmp_path / "work"
+    with open_source(str(write_raster(tmp_path / "a.tif", noise(300, 200)))) as source:
+        predict(source, FakeNetwork(red), work, stop_after=12)
+        grid = plan_grid(source, 1.0)
+        region = Region(grid)
+        plan = plan_tiles(grid, region, tile_px=TILE, margin_px=MARGIN, stride_px=STRIDE)
+        seen = []
+        for step in predict_raster(source, grid, region, plan, FakeNetwork(red), work):
+            rows = np.fromfile(rows_file(work), np.uint8, step.rows_done * grid.width)
+            seen.append(rows.reshape(step.rows_done, grid.width))
+    done = [len(rows) for rows in seen]
+    assert done == sorted(done)
+    assert 0 < done[0] < done[-1] == 300
+    assert len(set(done)) > 3
+    assert all(np.array_equal(rows, seen[-1][: len(rows)]) for rows in seen)
+
+
 def test_error_of_the_network_comes_out_as_itself(tmp_path: Path) -> None:
     def fail(tile: np.ndarray) -> np.ndarray:
         raise ZeroDivisionError

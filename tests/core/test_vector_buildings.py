@@ -21,11 +21,17 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.core.datasets.synthetic import Town
 from aftermap.core.errors import JobError, OutputError, RasterError
 from aftermap.core.progress import finish
+from aftermap.core.raster.grid import Grid
 from aftermap.core.raster.probability import NODATA, ProbabilityTags, encode_probabilities
 from aftermap.core.vector import buildings as buildings_module
 from aftermap.core.vector import windows
 from aftermap.core.vector.building_outlines import main_directions, square_ring
-from aftermap.core.vector.buildings import BuildingSummary, outline_buildings, vectorize_buildings
+from aftermap.core.vector.buildings import (
+    BuildingSummary,
+    BuildingTracer,
+    outline_buildings,
+    vectorize_buildings,
+)
 
 GSD_M = 0.5
 UTM = Affine(GSD_M, 0, 300_000, 0, -GSD_M, 2_780_000)
@@ -293,6 +299,26 @@ def test_buildings_are_the_same_whatever_the_windows(
     assert sorted(whole.mean_p) == sorted(parts.mean_p)
     assert part_summary.buildings == summary.buildings == len(whole)
     assert part_summary.area_m2 == pytest.approx(summary.area_m2)
+
+
+def test_low_windows_give_the_same_buildings_from_the_rows_that_they_ask_for(tmp_path: Path) -> None:
+    p = crowd()
+    whole, _ = vectorize(write_raster(tmp_path / "p.tif", p))
+    values = encode_probabilities(p, np.ones(p.shape, bool))
+    grid = Grid(p.shape[1], p.shape[0], UTM, rasterio.CRS.from_epsg(32640), GSD_M, (1.0, 1.0))
+    tracer = BuildingTracer(grid, threshold=0.5, min_area_m2=10.0, regularize=True, window_rows=90)
+    found, needed = [], []
+    while not tracer.is_done:
+        needed.append(tracer.rows_needed)
+        known = values[: needed[-1]]
+        found += list(
+            tracer.trace_next(lambda w, known=known: known[w.row :, w.col :][: w.height, : w.width]).polygons
+        )
+    assert needed == sorted(needed)
+    assert needed[0] < needed[-1] == 700
+    assert sorted(shapely.normalize(np.array(found)).tolist(), key=shapely.to_wkb) == sorted(
+        whole.geometry.normalize(), key=shapely.to_wkb
+    )
 
 
 def test_in_memory_and_from_a_raster_the_same_buildings_are_found(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def attributes(number):
     return {name: value for name, value in values.items() if value is not None}
 
 
-def write_buildings(path, count, epsg=32637):
+def write_buildings(path, count, epsg=32637, first=0):
     """Square buildings in rows of twenty, with the contract's fields and one of the source's own."""
     reference = None
     if epsg:
@@ -80,7 +80,7 @@ def write_buildings(path, count, epsg=32637):
         layer.CreateField(ogr.FieldDefn(name, kinds[kind]))
     layer.CreateField(ogr.FieldDefn("street", ogr.OFTString))
     layer.StartTransaction()
-    for number in range(count):
+    for number in range(first, first + count):
         feature = ogr.Feature(layer.GetLayerDefn())
         for name, value in attributes(number).items():
             feature.SetField(name, value)

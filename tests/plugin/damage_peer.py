@@ -1,7 +1,8 @@
 """A worker for the tests of Assess Damage: writes a small layer of buildings by the contract.
 
 It is started as the real one is, by ``python -I -u damage_peer.py worker``. Every line that it gets goes to
-the file that ``AFTERMAP_PEER_LOG`` names. A model that is called ``fail`` is refused.
+the file that ``AFTERMAP_PEER_LOG`` names. A model that is called ``fail`` is refused; one whose name begins
+with ``parts`` tells buildings before the end, and then fails or waits to be cancelled, as the name says.
 """
 
 import json
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from damage_files import LEVELS, SIDE, counts, write_buildings
 from osgeo import gdal, osr
 
-COUNT = 40
+COUNT, PART = 40, 12
 
 
 def say(event, /, **fields):
@@ -33,9 +34,25 @@ def write_raster(path):
     data.FlushCache()
 
 
+def tell_parts(folder):
+    """Two parts, the second one after one whose file is gone."""
+    for name, first in (("one", 0), ("gone", 0), ("two", PART)):
+        path = folder / f"{name}.gpkg"
+        if name != "gone":
+            write_buildings(path, PART, first=first)
+        say("Partial", layer="buildings", path=str(path), count=PART, values={"levels": LEVELS})
+
+
 def assess(job):
     if job["model"] == "fail":
         return say("Failure", kind="RasterError", message="The two images do not overlap.", traceback="")
+    if job["model"].startswith("parts"):
+        tell_parts(Path(job["output_buildings"]).parent)
+    if job["model"] == "parts, fail":
+        return say("Failure", kind="RasterError", message="The image ends here.", traceback="")
+    if job["model"] == "parts, wait":
+        log(sys.stdin.readline())
+        return say("Failure", kind="Cancelled", message="Cancelled.", traceback="")
     say("Progress", fraction=0.5, message="Window 1 of 2")
     say("Warning", message="The images fit badly: the shift differs from place to place.")
     outputs = {}

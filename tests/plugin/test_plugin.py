@@ -52,6 +52,7 @@ def test_algorithms_are_there_without_an_interface(qgis_processing):
             *("aftermap:assessdamage", "aftermap:exportdamage"),
             *("aftermap:trainmodel", "aftermap:evaluatemodel", "aftermap:exporttrainingtiles"),
         }
+        assert plugin._partials is None, "nobody would see what a run has finished so far"
     finally:
         plugin.unload()
 
