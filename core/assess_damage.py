@@ -23,8 +23,9 @@ from .outputs import check_destinations
 from .progress import Span, follow, plan_spans
 from .raster.acquisition import Acquisition, read_acquisition
 from .raster.alignment import estimate_footprint_shift
+from .raster.local_shift import ShiftField, describe_footprint_field, localize
 from .raster.pair import fit_pair
-from .raster.shift import NOTICED_M, Shift, describe_footprint_shift, metres_to_pixels
+from .raster.shift import NOTICED_M, Shift, describe_windows, ground_axes, metres_to_pixels
 from .raster.source import open_source
 from .raster_steps import (
     Scene,
@@ -55,6 +56,7 @@ from .vector.damage_layer import (
 from .vector.footprint_input import Footprints, Shapes, onto_pixels, read_footprints
 from .vector.pooled_levels import MEAN, pool_levels
 from .vector.pooling import pool_footprints
+from .vector.scanlines import Floats
 
 TASK = "damage"
 _ENDINGS = ("_building_damage", "_damage_probability", "_damage_summary")
@@ -116,7 +118,10 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             manifest |= {
                 "model": describe_model(card),
                 "grid": describe_grid(scene.grid, post),
-                "fit": {"moved_m": pair.shift.moved_m, "windows": len(pair.shift.windows)},
+                "fit": {
+                    "moved_m": pair.shift.moved_m,
+                    "windows": describe_windows(pair.shift, scene.grid),
+                },
             }
             heads = heads_of(card)
             prediction = yield from predict(
@@ -139,14 +144,23 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             if footprints is None:
                 footprints = yield from _detect(job, scene, probability, work.path, spans["trace"])
                 pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+                moved_m = np.zeros(len(pixels))
             else:
                 yield from _describe_footprints(footprints)
-                pixels, shift = _move_onto_image(job, scene, footprints, probability)
+                shifts = _find_shifts(job, scene, footprints, probability)
+                pixels, moved_m = _move_onto_image(job, scene, footprints, shifts)
+                shift = shifts.consensus
+                manifest["footprint_fit"] = {
+                    "moved_m": shift.moved_m,
+                    "is_local": shifts.is_local,
+                    "windows": describe_windows(shift, scene.grid),
+                }
                 if job.align:
-                    said = describe_footprint_shift(shift)
-                    is_fine = shift.is_consistent and shift.length_m < NOTICED_M
+                    said = describe_footprint_field(shifts, moved_m)
+                    is_fine = not shifts.is_local and shift.is_consistent and shift.length_m < NOTICED_M
                     yield spans["trace"].at(0.0, said) if is_fine else Warning(said)
             assessment = yield from _assess(scene, footprints, pixels, probability, spans["pool"])
+            assessment = dataclasses.replace(assessment, moved_m=moved_m)
             yield from _warn(assessment)
             totals = sum_up(assessment)
             if "buildings" in destinations:
@@ -282,24 +296,33 @@ def _detect(
     return dataclasses.replace(detected, attributes={})
 
 
-def _move_onto_image(
-    job: AssessDamage, scene: Scene, footprints: Footprints, probability: Path
-) -> tuple[Shapes, Shift]:
-    """Known footprints in pixels, where the buildings stand in the image; and how far they lay from there.
+def _find_shifts(job: AssessDamage, scene: Scene, footprints: Footprints, probability: Path) -> ShiftField:
+    """How far known footprints lie from the buildings in the image, from place to place."""
+    if not job.align:
+        return ShiftField(Shift())
+    pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+    with CodeReader(probability) as codes:
+        shift = estimate_footprint_shift(pixels, codes.read_footprint, scene.grid)
+    return localize(shift, scene.grid)
 
-    The layer keeps them where they were: it is the image that is off as often as they are.
+
+def _move_onto_image(
+    job: AssessDamage, scene: Scene, footprints: Footprints, shifts: ShiftField
+) -> tuple[Shapes, Floats]:
+    """Known footprints in pixels, where the buildings stand in the image; and how far each was moved, metres.
+
+    Each is moved as a whole. The layer keeps them where they were: it is the image that is off as often as
+    they are.
     """
 
     pixels = onto_pixels(footprints.shapes, scene.grid.transform)
-    shift = Shift()
-    if job.align:
-        with CodeReader(probability) as codes:
-            shift = estimate_footprint_shift(pixels, codes.read_footprint, scene.grid)
-    rows, cols = shift.offset_px
     down, across = metres_to_pixels(scene.grid, *job.nudge_m)
-    step = np.array((across - cols, down - rows))
-    moved: Shapes = shapely.transform(pixels, lambda points: points + step)
-    return moved, shift
+    centres = shapely.bounds(pixels).reshape(-1, 2, 2).mean(axis=1)
+    steps = (across, down) - shifts.at(centres)
+    points, owners = shapely.get_coordinates(pixels, return_index=True)
+    moved: Shapes = shapely.set_coordinates(pixels, points + steps[owners])
+    moved_m = np.linalg.norm(steps @ ground_axes(scene.grid).T, axis=1)
+    return moved, np.where(shapely.is_empty(moved), np.nan, moved_m)
 
 
 def _assess(
