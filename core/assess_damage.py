@@ -347,5 +347,5 @@ def _warn(assessment: Assessment) -> Iterator[Warning]:
     elif unknown:
         yield Warning(
             f"The damage of {unknown} of {len(assessment.seen)} buildings is unknown, not none: the images "
-            "do not show them, or show cloud."
+            "do not show them, or show cloud or deep shadow."
         )

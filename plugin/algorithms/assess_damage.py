@@ -350,8 +350,8 @@ how good it is. On an event unlike those, expect less: look at the layer, and re
 Where neighbourhoods differ, each is moved by its own shift; field <i>moved_m</i> says how far. Where the
 buildings still lie beside their roofs, <b>move</b> them.</p>
 <p><b>Building damage</b>: field <i>damage</i> is 1, no visible damage, to 4, destroyed; 0 is unknown (cloud,
-shadow, outside of the image), which is <i>not</i> undamaged. <i>No visible damage</i> is what an image from
-above can say; walls, floors and cracks it does not show. Hatched buildings are uncertain.</p>
+deep shadow, outside of the image), which is <i>not</i> undamaged. <i>No visible damage</i> is what an image
+from above can say; walls, floors and cracks it does not show. Hatched buildings are uncertain.</p>
 <p><b>Counts</b> are the model's until someone has reviewed a sample: <i>Aftermap → Damage Summary and
 Review</i>.</p>
 <p>A cancelled run leaves no files; started again with the same parameters, it continues where it stopped.</p>
