@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .building_assessment import assess_buildings, describe_levels, move_onto_image
+from .building_assessment import PlacedFootprints, assess_buildings, describe_levels, move_onto_image
 from .cards import find_damage_package, heads_of
 from .damage_preview import DamagePreview
 from .errors import JobError
@@ -22,8 +22,9 @@ from .manifest import describe_model
 from .outputs import check_destinations
 from .progress import Span, follow, plan_spans
 from .raster.acquisition import Acquisition, read_acquisition
+from .raster.local_shift import describe_footprint_field
 from .raster.pair import fit_pair
-from .raster.shift import NOTICED_M, Shift, describe_footprint_shift
+from .raster.shift import NOTICED_M, Shift, describe_windows
 from .raster.source import open_source
 from .raster_steps import (
     Scene,
@@ -111,7 +112,10 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             manifest |= {
                 "model": describe_model(card),
                 "grid": describe_grid(scene.grid, post),
-                "fit": {"moved_m": pair.shift.moved_m, "windows": len(pair.shift.windows)},
+                "fit": {
+                    "moved_m": pair.shift.moved_m,
+                    "windows": describe_windows(pair.shift, scene.grid),
+                },
             }
             heads = heads_of(card)
             origin = Origin(card.name, taken["pre"].date, taken["post"].date, taken["post"].off_nadir)
@@ -144,19 +148,26 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             shift = Shift()
             if footprints is None:
                 footprints = yield from _detect(job, scene, probability, work.path, spans["trace"])
-                pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+                placed = PlacedFootprints.unmoved(onto_pixels(footprints.shapes, scene.grid.transform))
             else:
                 yield from _describe_footprints(footprints)
-                pixels = onto_pixels(footprints.shapes, scene.grid.transform)
-                pixels, shift = move_onto_image(job, scene.grid, pixels, probability)
+                placed, shifts = move_onto_image(
+                    job, scene.grid, onto_pixels(footprints.shapes, scene.grid.transform), probability
+                )
+                shift = shifts.consensus
+                manifest["footprint_fit"] = {
+                    "moved_m": shift.moved_m,
+                    "is_local": shifts.is_local,
+                    "windows": describe_windows(shift, scene.grid),
+                }
                 if job.align:
-                    said = describe_footprint_shift(shift)
-                    is_fine = shift.is_consistent and shift.length_m < NOTICED_M
+                    said = describe_footprint_field(shifts, placed.moved_m)
+                    is_fine = not shifts.is_local and shift.is_consistent and shift.length_m < NOTICED_M
                     yield spans["trace"].at(0.0, said) if is_fine else Warning(said)
             assessment = yield from follow(
-                assess_buildings(card, scene.grid, footprints, pixels, probability),
+                assess_buildings(card, scene.grid, footprints, placed, probability),
                 spans["pool"],
-                f"Assessing {len(pixels)} buildings",
+                f"Assessing {len(footprints.shapes)} buildings",
             )
             yield from _warn(assessment)
             totals = sum_up(assessment)
@@ -300,5 +311,5 @@ def _warn(assessment: Assessment) -> Iterator[Warning]:
     elif unknown:
         yield Warning(
             f"The damage of {unknown} of {len(assessment.seen)} buildings is unknown, not none: the images "
-            "do not show them, or show cloud."
+            "do not show them, or show cloud or deep shadow."
         )

@@ -52,6 +52,7 @@ FIELDS = (
     ("severity", "real", "Expected level, 1 to 4"),
     ("confidence", "real", "Probability of the level that is named"),
     ("seen", "real", "Share of the footprint that the images show, 0 to 1"),
+    ("moved_m", "real", "How far the footprint was moved to where the image shows the building, in metres"),
     ("area_m2", "real", "Area of the footprint in square metres"),
     ("triage", "real", "Probability of destruction times area: where to look first"),
     ("ems", "str", "Class of Copernicus EMS"),

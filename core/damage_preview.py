@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import shapely
 
-from .building_assessment import assess_buildings, describe_levels, move_onto_image
+from .building_assessment import PlacedFootprints, assess_buildings, describe_levels, move_onto_image
 from .damage_raster import CodeReader
 from .jobs import AssessDamage, Partial
 from .progress import finish
@@ -41,8 +41,8 @@ _FOLDER = "partial"
 class _Finder(Protocol):
     """Says which buildings are complete in the rows so far, each of them once."""
 
-    def take(self, rows_done: int, probability: Path) -> tuple[Footprints, Shapes]:
-        """Those that are new, perhaps not yet all, and where they stand in the image, in pixels."""
+    def take(self, rows_done: int, probability: Path) -> tuple[Footprints, PlacedFootprints]:
+        """Those that are new, perhaps not yet all, and where they stand in the image."""
 
 
 class DamagePreview:
@@ -95,21 +95,21 @@ class DamagePreview:
         if rows_done == 0 or now_s < self._due_s:
             return
         probability = describe_rows(self._work, self._scene.grid, self._bands, rows_done)
-        found, pixels = self._finder.take(rows_done, probability)
-        part = self._write(found, pixels, probability) if len(pixels) else None
+        found, placed = self._finder.take(rows_done, probability)
+        part = self._write(found, placed, probability) if len(placed.pixels) else None
         end_s = time.monotonic()
         self._due_s = end_s + max(INTERVAL_S, PAUSE * (end_s - now_s))
         if part is not None:
             yield part
 
-    def _write(self, found: Footprints, pixels: Shapes, probability: Path) -> Partial:
+    def _write(self, found: Footprints, placed: PlacedFootprints, probability: Path) -> Partial:
         card, grid = self._scene.card, self._scene.grid
-        assessment = finish(assess_buildings(card, grid, found, pixels, probability))
+        assessment = finish(assess_buildings(card, grid, found, placed, probability))
         self._parts += 1
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"{OUTPUT}-{self._parts}.gpkg"
         write_damage_layer(path, grid.crs, found, assessment, self._origin)
-        return Partial(OUTPUT, str(path), len(pixels), {"levels": describe_levels(card)})
+        return Partial(OUTPUT, str(path), len(placed.pixels), {"levels": describe_levels(card)})
 
 
 class _OutlinedBuildings:
@@ -126,7 +126,7 @@ class _OutlinedBuildings:
         )
         self._count = 0
 
-    def take(self, rows_done: int, probability: Path) -> tuple[Footprints, Shapes]:
+    def take(self, rows_done: int, probability: Path) -> tuple[Footprints, PlacedFootprints]:
         polygons = [np.zeros(0, object)]
         stop_s = time.monotonic() + _LONGEST_S
         with CodeReader(probability) as codes:
@@ -139,7 +139,7 @@ class _OutlinedBuildings:
         shapes: Shapes = np.concatenate(polygons)
         ids = np.arange(self._count + 1, self._count + 1 + len(shapes)).astype(str).astype(object)
         self._count += len(shapes)
-        return Footprints(shapes, ids), onto_pixels(shapes, self._grid.transform)
+        return Footprints(shapes, ids), PlacedFootprints.unmoved(onto_pixels(shapes, self._grid.transform))
 
 
 class _KnownBuildings:
@@ -155,19 +155,19 @@ class _KnownBuildings:
         self._is_given = np.zeros(len(self._pixels), bool)
         self._ring_px = RING_M / scene.grid.gsd_m
 
-    def take(self, rows_done: int, probability: Path) -> tuple[Footprints, Shapes]:
+    def take(self, rows_done: int, probability: Path) -> tuple[Footprints, PlacedFootprints]:
         nothing = np.zeros(0, np.int64)
         is_done = self._lowest(self._pixels) <= rows_done
         if not (is_done & ~self._is_given).any():
-            return self._footprints.chosen(nothing), self._pixels[nothing]
+            return self._footprints.chosen(nothing), PlacedFootprints.unmoved(self._pixels[nothing])
         done = np.flatnonzero(is_done)
         moved, _ = move_onto_image(self._job, self._grid, self._pixels[done], probability)
-        lowest = self._lowest(moved)
+        lowest = self._lowest(moved.pixels)
         is_new = ~self._is_given[done] & (lowest <= rows_done)
         new = np.flatnonzero(is_new)
         new = np.sort(new[np.argsort(lowest[new], kind="stable")[:_MOST]])
         self._is_given[done[new]] = True
-        return self._footprints.chosen(done[new]), moved[new]
+        return self._footprints.chosen(done[new]), moved.chosen(new)
 
     def _lowest(self, pixels: Shapes) -> Floats:
         """The row down to which each footprint and its ring reach."""

@@ -352,7 +352,7 @@ def predict(
         work.discard()
         raise RasterError(
             f"{job.raster} has no valid pixel where the run looks: check its nodata value and the extent, "
-            "and whether it shows only cloud there."
+            "and whether it shows only cloud or deep shadow there."
         )
     prediction = {**network, "tiles": len(scene.plan)}
     work.mark("prediction", {}, prediction)

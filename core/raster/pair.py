@@ -12,6 +12,7 @@ from .clouds import CloudFinder
 from .colour_matching import ColourMap, fit_colours, keep_colours
 from .grid import Grid
 from .placement import Placement
+from .shadows import ShadowFinder
 from .shift import NOTICED_M, Shift, describe_image_shift
 from .source import RasterSource
 from .warping import WarpedSource
@@ -64,7 +65,7 @@ class PairSource:
         self._fill = np.asarray(fill, dtype=np.float32)
         self.shift = shift or Shift()
         self.colours = colours or keep_colours(len(self._fill))
-        self._clouds = CloudFinder(post, grid)
+        self._clouds, self._shadows = CloudFinder(post, grid), ShadowFinder(post, grid)
         self.path, self.dtype = post.path, post.dtype
         self.width, self.height = post.width, post.height
         self.crs, self.transform = post.crs, post.transform
@@ -91,8 +92,8 @@ class PairSource:
 
         Returns:
             float32 (bands, height, width) in 0 to 1, and bool (height, width), where the image after is
-            valid and shows no cloud. Where it is not valid its bands are 0; where the image before shows
-            nothing, its bands are the fill.
+            valid and shows neither cloud nor deep shadow. Where it is not valid its bands are 0; where the
+            image before shows nothing, its bands are the fill.
 
         Raises:
             RasterError: A file is damaged.
@@ -102,7 +103,8 @@ class PairSource:
         image = np.empty((count + len(after), height, width), dtype=np.float32)
         image[:count], _ = self.read_pre(row, col, height, width)
         image[count:] = after
-        return image, valid & ~self._clouds.mask(row, col, height, width)
+        area = (row, col, height, width)
+        return image, valid & ~self._clouds.mask(*area) & ~self._shadows.mask(*area)
 
     def read_pre(
         self, row: int, col: int, height: int, width: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -17,13 +18,16 @@ from .grid import Grid
 NOTICED_M = 0.3
 """Nobody sees a shorter shift."""
 
+MIN_AGREEING = 4
+"""Three sure windows of unrelated images may agree by chance."""
+
 _AGREE_M = 3.0  # windows that differ less from the consensus agree with it: roofs lean, slopes slide
 _AGREE_PX = 1.5
-_MIN_AGREEING = 4  # three sure windows of unrelated images may agree by chance
 _MIN_SHARE = 0.4  # of the sure windows; on slopes an oblique view shifts each window differently
 _MAX_RIVALS = 0.75  # another group as large is ambiguous: the crowns of a forest lean, its houses do not
 _MOST = 0.7  # a share of windows below which the rest is worth a word
 _STEP_PX = 16.0  # over which pixels are measured
+_DIGITS = 7  # of a coordinate: a centimetre, in degrees
 
 
 @dataclass(frozen=True)
@@ -106,32 +110,49 @@ def find_consensus(windows: Sequence[WindowShift], grid: Grid) -> Shift:
     votes = np.array([(w.rows_px, w.cols_px) for w in windows if w.is_sure]).reshape(-1, 2)
     if not len(votes):
         return Shift(windows=tuple(windows))
-    tolerance = max(_AGREE_M / grid.gsd_m, _AGREE_PX)
+    agree, is_consistent = find_agreement(votes, tolerance_px(grid))
+    rows, cols = np.median(votes[agree], axis=0)
+    axes = ground_axes(grid)
+    east, north = axes @ (cols, rows)
+    deviations = (votes[agree] - (rows, cols))[:, ::-1] @ axes.T
+    return Shift(
+        rows_px=float(rows),
+        cols_px=float(cols),
+        east_m=float(east),
+        north_m=float(north),
+        is_consistent=is_consistent,
+        agreeing=int(agree.sum()),
+        sure=len(votes),
+        spread_m=float(np.sqrt((deviations**2).sum(axis=1).mean())),
+        windows=tuple(windows),
+    )
+
+
+def tolerance_px(grid: Grid) -> float:
+    """How far apart, in pixels of a grid, shifts may lie that agree."""
+    return max(_AGREE_M / grid.gsd_m, _AGREE_PX)
+
+
+def find_agreement(votes: NDArray[np.float64], tolerance: float) -> tuple[NDArray[np.bool_], bool]:
+    """Which votes agree with what most of them say, and whether they are enough for it to be believed.
+
+    Args:
+        votes: (n, 2), at least one.
+        tolerance: How far from their median those lie that agree.
+
+    Returns:
+        bool (n,), and whether these are at least `MIN_AGREEING`, not too few of all, and no other group is
+        nearly as large.
+    """
     agree = _largest_group(votes, tolerance)
     for _ in range(len(votes)):
         closer = np.linalg.norm(votes - np.median(votes[agree], axis=0), axis=1) <= tolerance
         if not closer.any() or (closer == agree).all():
             break
         agree = closer
-    rows, cols = np.median(votes[agree], axis=0)
-    axes = ground_axes(grid)
-    east, north = axes @ (cols, rows)
-    deviations = (votes[agree] - (rows, cols))[:, ::-1] @ axes.T
-    count = int(agree.sum())
-    others = votes[~agree]
+    count, others = int(agree.sum()), votes[~agree]
     rivals = int(_largest_group(others, tolerance).sum()) if len(others) else 0
-    agreed = count >= max(_MIN_AGREEING, _MIN_SHARE * len(votes)) and rivals < _MAX_RIVALS * count
-    return Shift(
-        rows_px=float(rows),
-        cols_px=float(cols),
-        east_m=float(east),
-        north_m=float(north),
-        is_consistent=agreed,
-        agreeing=count,
-        sure=len(votes),
-        spread_m=float(np.sqrt((deviations**2).sum(axis=1).mean())),
-        windows=tuple(windows),
-    )
+    return agree, count >= max(MIN_AGREEING, _MIN_SHARE * len(votes)) and rivals < _MAX_RIVALS * count
 
 
 def _largest_group(votes: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
@@ -171,6 +192,25 @@ def metres_to_pixels(grid: Grid, east_m: float, north_m: float) -> tuple[float, 
     """(rows, columns) of the grid that a way on the ground is long, at the grid's centre."""
     cols, rows = np.linalg.solve(ground_axes(grid), (east_m, north_m))
     return float(rows), float(cols)
+
+
+def describe_windows(shift: Shift, grid: Grid) -> list[dict[str, Any]]:
+    """The windows, for a manifest: centre in the grid's CRS, shift in metres, whether it is sure."""
+    axes = ground_axes(grid)
+    described = []
+    for window in shift.windows:
+        x, y = grid.transform @ (window.col, window.row)
+        east, north = axes @ (window.cols_px, window.rows_px)
+        described.append(
+            {
+                "x": round(x, _DIGITS),
+                "y": round(y, _DIGITS),
+                "east_m": round(float(east), 2),
+                "north_m": round(float(north), 2),
+                "sure": window.is_sure,
+            }
+        )
+    return described
 
 
 def describe_image_shift(shift: Shift) -> str:

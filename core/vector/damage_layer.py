@@ -57,12 +57,14 @@ class Assessment:
         probabilities: float64 (n, k), rows that sum to 1; NaN where nothing was seen.
         seen: float64 (n,), share of the footprint that the images show.
         area_m2: float64 (n,); NaN where there is no geometry.
+        moved_m: float64 (n,), how far each was moved to where the image shows it; none: they were not.
     """
 
     levels: tuple[ModelLevel, ...]
     probabilities: Floats
     seen: Floats
     area_m2: Floats
+    moved_m: Floats | None = None
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
@@ -88,6 +90,7 @@ class Assessment:
         found["severity"] = p @ self._codes
         found["confidence"] = np.take_along_axis(p, named[:, None], axis=1)[:, 0]
         found["seen"], found["area_m2"] = self.seen, self.area_m2
+        found["moved_m"] = np.zeros(len(p)) if self.moved_m is None else self.moved_m
         found["triage"] = found["p_destr"] * self.area_m2
         stands_for = [level_of(code) for code in self._crosswalk().tolist()]
         found["ems"] = np.array([level.ems for level in stands_for], object)

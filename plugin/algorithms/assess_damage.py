@@ -357,10 +357,11 @@ there is none, which misses those that are gone.</p>
 how good it is. On an event unlike those, expect less: look at the layer, and review a sample.</p>
 <p><b>Extent</b>, <b>Area of interest</b>: only what lies inside is computed; both may be in another CRS.</p>
 <p><b>Estimate and correct shifts</b> (advanced): roofs lean, and images are placed badly by some metres.
-Where the buildings still lie beside their roofs, <b>move</b> them.</p>
+Where neighbourhoods differ, each is moved by its own shift; field <i>moved_m</i> says how far. Where the
+buildings still lie beside their roofs, <b>move</b> them.</p>
 <p><b>Building damage</b>: field <i>damage</i> is 1, no visible damage, to 4, destroyed; 0 is unknown (cloud,
-shadow, outside of the image), which is <i>not</i> undamaged. <i>No visible damage</i> is what an image from
-above can say; walls, floors and cracks it does not show. Hatched buildings are uncertain.</p>
+deep shadow, outside of the image), which is <i>not</i> undamaged. <i>No visible damage</i> is what an image
+from above can say; walls, floors and cracks it does not show. Hatched buildings are uncertain.</p>
 <p>While it runs, buildings that are done appear on the map; they are provisional, until the result replaces
 them.</p>
 <p><b>Counts</b> are the model's until someone has reviewed a sample: <i>Aftermap → Damage Summary and

@@ -163,6 +163,25 @@ def test_every_footprint_comes_back_once_with_its_levels(towns: Path, trained, t
         assert raster.count == 1 + len(read_package(trained[0]).card.classes)
 
 
+def test_the_layer_and_the_manifest_say_how_far_footprints_were_moved(towns: Path, trained, tmp_path: Path):
+    *_, result = assess(towns, trained, tmp_path, align=False, nudge_m=(3.0, -4.0))
+    assert pyogrio.read_dataframe(tmp_path / "t_building_damage.gpkg").moved_m.to_numpy() == pytest.approx(
+        5.0
+    )
+    assert json.loads(Path(result.outputs["manifest"]).read_text())["footprint_fit"]["windows"] == []
+    *_, result = assess(towns, trained, tmp_path)
+    manifest = json.loads(Path(result.outputs["manifest"]).read_text())
+    with rasterio.open(scene_of(towns) / "post.tif") as raster:
+        left, bottom, right, top = raster.bounds
+    for windows in (manifest["fit"]["windows"], manifest["footprint_fit"]["windows"]):
+        assert windows
+        assert all(left < w["x"] < right and bottom < w["y"] < top for w in windows)
+    length_m = np.hypot(*manifest["footprint_fit"]["moved_m"])
+    assert pyogrio.read_dataframe(tmp_path / "t_building_damage.gpkg").moved_m.to_numpy() == pytest.approx(
+        length_m
+    )
+
+
 def test_footprints_beyond_the_image_are_unknown_not_undamaged(towns: Path, trained, tmp_path: Path):
     with rasterio.open(scene_of(towns) / "post.tif") as raster:
         crs, bounds = raster.crs, raster.bounds

@@ -53,6 +53,7 @@ def test_fields_by_hand():
     np.testing.assert_allclose(columns["severity"], [0.1 + 0.6 + 2.8, 0.8 + 0.45 + 0.2])
     np.testing.assert_allclose(columns["confidence"], [0.7, 0.8])
     np.testing.assert_allclose(columns["triage"], [140, 2.5])
+    assert columns["moved_m"].tolist() == [0, 0]  # none was
 
 
 def test_too_little_seen_is_unknown_and_says_nothing_of_damage():
