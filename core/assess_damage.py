@@ -22,7 +22,7 @@ from .manifest import describe_model
 from .outputs import check_destinations
 from .progress import Span, follow, plan_spans
 from .raster.acquisition import Acquisition, read_acquisition
-from .raster.local_shift import describe_footprint_field
+from .raster.local_shift import ShiftField, describe_footprint_field
 from .raster.pair import fit_pair
 from .raster.shift import NOTICED_M, Shift, describe_windows
 from .raster.source import open_source
@@ -145,25 +145,18 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
             probability = yield from write_probability(
                 work, scene.grid, tags, destinations, spans, output="damage", bands=heads
             )
-            shift = Shift()
             if footprints is None:
                 footprints = yield from _detect(job, scene, probability, work.path, spans["trace"])
                 placed = PlacedFootprints.unmoved(onto_pixels(footprints.shapes, scene.grid.transform))
+                shift = Shift()
             else:
-                yield from _describe_footprints(footprints)
-                placed, shifts = move_onto_image(
-                    job, scene.grid, onto_pixels(footprints.shapes, scene.grid.transform), probability
-                )
+                placed, shifts = yield from _place(job, scene, footprints, probability, spans["trace"])
                 shift = shifts.consensus
                 manifest["footprint_fit"] = {
                     "moved_m": shift.moved_m,
                     "is_local": shifts.is_local,
                     "windows": describe_windows(shift, scene.grid),
                 }
-                if job.align:
-                    said = describe_footprint_field(shifts, placed.moved_m)
-                    is_fine = not shifts.is_local and shift.is_consistent and shift.length_m < NOTICED_M
-                    yield spans["trace"].at(0.0, said) if is_fine else Warning(said)
             assessment = yield from follow(
                 assess_buildings(card, scene.grid, footprints, placed, probability),
                 spans["pool"],
@@ -270,6 +263,21 @@ def _read_footprints(job: AssessDamage, scene: Scene) -> Footprints | None:
         return None
 
     return read_footprints(job.footprints, job.footprints_layer, scene.grid.crs)
+
+
+def _place(
+    job: AssessDamage, scene: Scene, footprints: Footprints, probability: Path, span: Span
+) -> Generator[Event, None, tuple[PlacedFootprints, ShiftField]]:
+    """Where known buildings stand in the image, and how far they lay from there; says what was done."""
+    yield from _describe_footprints(footprints)
+    pixels = onto_pixels(footprints.shapes, scene.grid.transform)
+    placed, shifts = move_onto_image(job, scene.grid, pixels, probability)
+    if job.align:
+        said = describe_footprint_field(shifts, placed.moved_m)
+        shift = shifts.consensus
+        is_fine = not shifts.is_local and shift.is_consistent and shift.length_m < NOTICED_M
+        yield span.at(0.0, said) if is_fine else Warning(said)
+    return placed, shifts
 
 
 def _describe_footprints(footprints: Footprints) -> Iterator[Warning]:

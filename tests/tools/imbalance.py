@@ -108,7 +108,9 @@ VARIANTS = {
     ),
     "step-30-batches": Variant("unweighted BCE; step of 30, per batch", {**_PLAIN, "step_unit": "batch"}),
     "step-60-batches": Variant(
-        "unweighted BCE; step of 60, per batch", {**_PLAIN, "step_unit": "batch", "step_every": 60}
+        "unweighted BCE; step of 60, per batch",
+        {**_PLAIN, "step_unit": "batch", "step_every": 60},
+        is_tried_on_new_place=False,
     ),
     "filtered": Variant("unweighted BCE; only crops with 20 % road", {**_PLAIN, "min_share": 0.2}),
     "weighted": Variant("weighted BCE", {**_PLAIN, "loss": "weighted_bce"}),
