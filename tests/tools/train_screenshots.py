@@ -21,9 +21,10 @@ SIZE_PX = (1160, 780)
 SETTLE_MS = 2500
 POLL_MS = 200
 LIMIT_S = 600
-STEPS, BATCH, CROP_PX, LEARNING_RATE = 80, 8, 192, 5e-5  # minutes on two cores
 ROADS = "roads"
 TASK = os.environ.get("AFTERMAP_TASK") or ROADS
+BATCH, CROP_PX, LEARNING_RATE = 8, 192, 5e-5
+STEPS = 80 if TASK == ROADS else 24  # minutes on two cores
 MIN_SHARE = 0.08
 SHOWN_ROUNDS = 9 if TASK == ROADS else 6  # damage has eight
 
