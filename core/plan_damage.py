@@ -45,8 +45,7 @@ from .scan_damage import describe_pair, follow_survey
 from .scan_tiles import write_json
 from .training.figures import draw_augmentation_sheet
 from .training.losses import MAX_WEIGHT, suggest_class_weights
-from .training.schedules import curve
-from .training_steps import build_run_schedule
+from .training_steps import build_run_schedule, describe_recipe
 
 _PREVIEW_CROPS = 6
 _PREVIEW_COLUMNS = 4
@@ -113,14 +112,7 @@ def plan_damage(job: PlanTraining) -> Generator[Event, None, None]:
         "split": " ".join(f"{one.train.survey.content.folder.resolve().name}: {one.split}" for one in sets),
         "levels": describe_level_groups(groups, judged),
         "constant_loss": constant_level_loss(groups, judged),
-        "steps": recipe.steps,
-        "steps_per_epoch": recipe.steps_per_epoch,
-        "batch_size": recipe.batch_size,
-        "crop_px": recipe.crop_px,
-        "learning_rate": recipe.learning_rate,
-        "learning_rates": [
-            (step, recipe.learning_rate * factor) for step, factor in curve(schedule, recipe.steps)
-        ],
+        **describe_recipe(recipe, schedule),
         "findings": [
             *describe_merged(groups),
             *diagnose_levels(groups, judged, len(validation)),

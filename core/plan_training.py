@@ -19,7 +19,6 @@ from .tasks import find_tile_task
 from .training.diagnosis import diagnose_plan
 from .training.figures import draw_augmentation_sheet
 from .training.losses import constant_loss, positive_weight_formula, suggest_positive_weight
-from .training.schedules import curve
 from .training_steps import (
     Recipe,
     TileSet,
@@ -27,6 +26,7 @@ from .training_steps import (
     check_job,
     choose_recipe,
     crop_sources,
+    describe_recipe,
     find_sets,
     make_plan,
     pixel_share,
@@ -64,14 +64,7 @@ def plan_training(job: PlanTraining) -> Iterator[Event]:
         "share_all": plan.share,
         "share_kept": pixel_share(sets, [one.train for one in sets]),
         "share_sampled": plan.sampled_share,
-        "steps": recipe.steps,
-        "steps_per_epoch": recipe.steps_per_epoch,
-        "batch_size": recipe.batch_size,
-        "crop_px": recipe.crop_px,
-        "learning_rate": recipe.learning_rate,
-        "learning_rates": [
-            (step, recipe.learning_rate * factor) for step, factor in curve(plan.schedule, recipe.steps)
-        ],
+        **describe_recipe(recipe, plan.schedule),
         "positive_weight": weight,
         "positive_weight_formula": positive_weight_formula(plan.sampled_share),
         "constant_loss": constant_loss(plan.sampled_share),

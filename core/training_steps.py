@@ -32,7 +32,7 @@ from .runs import cache_folder
 from .tasks import BUILDINGS, TileTask, find_tile_task
 from .training.diagnosis import TrainingPlan
 from .training.losses import build_loss, suggest_positive_weight, sum_heads
-from .training.schedules import Schedule, build_schedule
+from .training.schedules import Schedule, build_schedule, curve
 from .training.trainer import Trainer, TrainerSettings
 
 ROUNDS = 10
@@ -360,6 +360,20 @@ def build_run_schedule(job: TrainModel, recipe: Recipe) -> Schedule:
         JobError: There is no such schedule.
     """
     return build_schedule(job.schedule, recipe.steps, recipe.steps_per_epoch, job.step_every, job.step_unit)
+
+
+def describe_recipe(recipe: Recipe, schedule: Schedule) -> dict[str, Any]:
+    """The length of a run and its learning rates, in JSON values, as `PlanTraining` promises them."""
+    return {
+        "steps": recipe.steps,
+        "steps_per_epoch": recipe.steps_per_epoch,
+        "batch_size": recipe.batch_size,
+        "crop_px": recipe.crop_px,
+        "learning_rate": recipe.learning_rate,
+        "learning_rates": [
+            (step, recipe.learning_rate * factor) for step, factor in curve(schedule, recipe.steps)
+        ],
+    }
 
 
 def draw_weights(sets: Sequence[TileSet]) -> list[float]:
