@@ -8,6 +8,7 @@ ones, where the pictures are published), ``AFTERMAP_TASK`` what is trained (empt
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -102,6 +103,9 @@ def set_up() -> None:
     schedule.length.setCurrentIndex(schedule.length.findData("steps"))
     schedule.steps.setValue(STEPS)
     schedule.learning_rate.setValue(LEARNING_RATE)
+    # Not among the user's models: a run that names none would take it.
+    name = Path(window.run_page.output.filePath()).name
+    window.run_page.output.setFilePath(str(Path(tempfile.mkdtemp()) / name))
     window.run_page.batch_size.setValue(BATCH)
     window.run_page.crop_px.setValue(CROP_PX)
     if TASK == ROADS:
