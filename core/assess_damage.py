@@ -15,9 +15,9 @@ import numpy as np
 
 from .building_assessment import PlacedFootprints, assess_buildings, describe_levels, move_onto_image
 from .cards import find_damage_package, heads_of
-from .damage_preview import DamagePreview
+from .damage_preview import DamagePreview, Shown
 from .errors import JobError
-from .jobs import AssessDamage, DetectBuildings, Event, Progress, Result, Warning
+from .jobs import AssessDamage, DetectBuildings, Event, Partial, Progress, Result, Warning
 from .manifest import describe_model
 from .outputs import check_destinations
 from .progress import Span, follow, plan_spans
@@ -35,13 +35,14 @@ from .raster_steps import (
     follow_windows,
     name_destinations,
     open_manifest,
+    plan_scene,
     predict,
     prediction_identity,
     prepare_scene,
     put_in_place,
     write_probability,
 )
-from .runs import file_identity, open_work
+from .runs import WorkFolder, file_identity, open_work
 from .vector.buildings import vectorize_buildings
 from .vector.damage_layer import (
     Assessment,
@@ -85,7 +86,6 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
     card = package.card
     bands = len(card.bands) // 2
     look = _look_at_post(job)
-    spans = plan_spans(_WEIGHTS)
     with contextlib.ExitStack() as opened:
         post = opened.enter_context(
             open_source(job.post, bands=job.bands, band_count=bands, gsd_m=job.gsd_m, crs=job.crs)
@@ -98,14 +98,20 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
         taken = _when_taken(job)
         yield from _check_dates(taken)
         scene = yield from prepare_scene(look, package, post)
+        area = _plan_area_first(job, scene)
+        spans = _plan_progress(scene, area)
         footprints = _read_footprints(job, scene)
         yield spans["fit"].at(0.0, "Fitting the images to each other")
         fill = card.radiometry["mean"][:bands]
         pair = fit_pair(post, pre, scene.grid, fill, bounds_px=scene.region.bounds_px, align=job.align)
         yield from (Warning(notice) for notice in pair.notices if notice not in post.notices)
         scene = dataclasses.replace(scene, source=pair)
-        with open_work(_identity(job, look, scene), cache=job.cache, resume=job.resume) as work:
-            check_scratch_space(work, scene.grid, destinations)
+        area = area and dataclasses.replace(area, source=pair)
+        with open_work(_identity(job, look, scene, area), cache=job.cache, resume=job.resume) as work:
+            heads = heads_of(card)
+            check_scratch_space(
+                work, scene.grid, destinations, output="damage", heads=len(heads) * (2 if area else 1)
+            )
             manifest = open_manifest(
                 work, job, {"post": job.post, "pre": job.pre, "footprints": job.footprints}
             )
@@ -117,8 +123,15 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
                     "windows": describe_windows(pair.shift, scene.grid),
                 },
             }
-            heads = heads_of(card)
             origin = Origin(card.name, taken["pre"].date, taken["post"].date, taken["post"].off_nadir)
+            preview = None
+            if area is not None:
+                yield from _assess_area(job, look, area, footprints, work, origin, spans)
+                spans |= {"load": spans["predict"]}  # the network is loaded anew: no step back for that
+            if "buildings" in destinations:
+                preview = DamagePreview(
+                    job, scene, heads, footprints, work, origin, None if area is None else _beyond(area)
+                ).update
             prediction = yield from predict(
                 look,
                 scene,
@@ -126,11 +139,7 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
                 work,
                 spans,
                 may_be_empty=footprints is not None,
-                preview=(
-                    DamagePreview(job, scene, heads, footprints, work, origin).update
-                    if "buildings" in destinations
-                    else None
-                ),
+                preview=preview,
             )
             manifest["prediction"] = prediction
             tags = describe_probability(
@@ -190,6 +199,8 @@ def assess_damage(job: AssessDamage) -> Generator[Event, None, None]:
 
 def _check_parameters(job: AssessDamage) -> None:
     check_not_negative(smallest_area=job.min_area_m2)
+    if job.aoi_first and not job.aoi:
+        raise JobError("The area of interest cannot come first, as there is none: give one, or ask for all.")
     if not all(math.isfinite(v) and abs(v) <= _FURTHEST_NUDGE_M for v in job.nudge_m):
         raise JobError(
             f"Footprints cannot be moved by {job.nudge_m[0]:g} m east and {job.nudge_m[1]:g} m north: "
@@ -206,6 +217,57 @@ def _check_parameters(job: AssessDamage) -> None:
             ) from error
 
 
+def _plan_area_first(job: AssessDamage, scene: Scene) -> Scene | None:
+    """The area of interest as a scene of its own, where it is wanted before the rest; else none."""
+    if not job.aoi_first:
+        return None
+    limits = {"extent": job.extent, "extent_crs": job.extent_crs, "aoi": job.aoi, "aoi_layer": job.aoi_layer}
+    return plan_scene(scene.package, scene.source, scene.grid, **limits)
+
+
+def _beyond(area: Scene) -> Shown:
+    """Which buildings do not lie in an area."""
+    return lambda shapes: ~area.region.holds(shapes)
+
+
+def _plan_progress(scene: Scene, area: Scene | None) -> dict[str, Span]:
+    """The parts of the run's progress; ``area`` is the part of the network's for the area of interest."""
+    tiles = len(area.plan) if area is not None else 0
+    share = tiles / max(1, tiles + len(scene.plan))
+    weights = {}
+    for name, weight in _WEIGHTS.items():
+        if name == "predict":
+            weights["area"] = weight * share
+            weight *= 1 - share
+        weights[name] = weight
+    return plan_spans(weights)
+
+
+def _assess_area(
+    job: AssessDamage,
+    look: DetectBuildings,
+    area: Scene,
+    footprints: Footprints | None,
+    work: WorkFolder,
+    origin: Origin,
+    spans: Mapping[str, Span],
+) -> Generator[Progress | Partial, None, None]:
+    """Tell the buildings of the area of interest, all of them, before the run looks at anything else."""
+    part, heads = work.part("area"), heads_of(area.card)
+    preview = DamagePreview(job, area, heads, footprints, part, origin, area.region.holds)
+    yield from predict(
+        look,
+        area,
+        heads,
+        part,
+        {"load": spans["load"], "predict": spans["area"]},
+        may_be_empty=True,
+        preview=preview.update,
+    )
+    yield from preview.finish()
+    yield spans["area"].at(1.0, f"The area of interest is done: {preview.buildings} buildings. Now the rest")
+
+
 def _day_of(text: str) -> datetime.date:
     """The day of an ISO 8601 date, with or without a time."""
     return datetime.datetime.fromisoformat(text).date()
@@ -220,14 +282,14 @@ def _look_at_post(job: AssessDamage) -> DetectBuildings:
         crs=job.crs,
         extent=job.extent,
         extent_crs=job.extent_crs,
-        aoi=job.aoi,
-        aoi_layer=job.aoi_layer,
+        aoi="" if job.aoi_first else job.aoi,
+        aoi_layer="" if job.aoi_first else job.aoi_layer,
         device=job.device,
         source=job.source,
     )
 
 
-def _identity(job: AssessDamage, look: DetectBuildings, scene: Scene) -> dict[str, Any]:
+def _identity(job: AssessDamage, look: DetectBuildings, scene: Scene, area: Scene | None) -> dict[str, Any]:
     """What decides the probabilities."""
     return {
         **prediction_identity("assess_damage", look, scene),
@@ -235,6 +297,7 @@ def _identity(job: AssessDamage, look: DetectBuildings, scene: Scene) -> dict[st
         "pre_bands": job.pre_bands,
         "pre_crs": job.pre_crs,
         "align": job.align,
+        "area_first": area.region.fingerprint() if area is not None else "",
     }
 
 

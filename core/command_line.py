@@ -416,6 +416,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_min_area(add, AssessDamage, "detected building")
     _add_model(add)
     _add_place(add)
+    add(
+        "--aoi-first",
+        action="store_true",
+        help="assess the area of --aoi first, and then all the rest, instead of nothing but that area",
+    )
     _add_run(add)
 
     add = _adder(commands, "vectorize", "make road layers anew from a probability raster", _vectorize)

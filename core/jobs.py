@@ -136,7 +136,8 @@ class AssessDamage:
     north: how far the pre image was moved to fit), ``footprint_shift_m``, ``model``, ``device``,
     ``precision``, ``buildings``.
 
-    While the network runs: `Partial` for ``buildings``, as far as it has come.
+    While the network runs: `Partial` for ``buildings``, as far as it has come; with `aoi_first`, all those of
+    the area of interest before any other.
 
     The fields of the building layer are those of `damage_fields.FIELDS`.
 
@@ -156,6 +157,8 @@ class AssessDamage:
         extent_crs: As in `SegmentRoads`.
         aoi: As in `SegmentRoads`.
         aoi_layer: As in `SegmentRoads`.
+        aoi_first: Assess the area of interest first and then all the rest of the raster, or of `extent`; else
+            nothing but that area. The network looks at the area twice.
         nudge_m: East and north in metres by which the analyst moves the footprints on the image.
         align: Estimate and correct the shift between the images, and between footprints and image.
         min_area_m2: Detected buildings smaller than this are dropped; known footprints never are.
@@ -186,6 +189,7 @@ class AssessDamage:
     extent_crs: str = ""
     aoi: str = ""
     aoi_layer: str = ""
+    aoi_first: bool = False
     nudge_m: tuple[float, float] = (0.0, 0.0)
     align: bool = True
     min_area_m2: float = 10.0

@@ -154,18 +154,34 @@ def prepare_scene(job: RasterJob, package: Package, source: RasterSource) -> Gen
     Raises:
         AftermapError: What does not fit, in one sentence.
     """
-    from .raster.grid import plan_grid  # these load GDAL
-    from .raster.region import plan_region
-    from .raster.tiling import plan_tiles
+    from .raster.grid import plan_grid  # loads GDAL
 
     card = package.card
     yield from (Warning(notice) for notice in source.notices)
     yield from check_resolution(source, card)
     grid = plan_grid(source, card.gsd_m)
     yield from check_content(source, grid)
-    region = plan_region(
-        grid, extent=job.extent, extent_crs=job.extent_crs, aoi=job.aoi, aoi_layer=job.aoi_layer
-    )
+    limits = {"extent": job.extent, "extent_crs": job.extent_crs, "aoi": job.aoi, "aoi_layer": job.aoi_layer}
+    return plan_scene(package, source, grid, **limits)
+
+
+def plan_scene(package: Package, source: TileSource, grid: Grid, **limits: Any) -> Scene:
+    """Plan where the model looks.
+
+    Args:
+        package: The model.
+        source: The raster.
+        grid: Where the model's pixels lie.
+        limits: As of `raster.region.plan_region`.
+
+    Raises:
+        JobError, VectorError: The limits make no sense.
+    """
+    from .raster.region import plan_region  # these load GDAL
+    from .raster.tiling import plan_tiles
+
+    card = package.card
+    region = plan_region(grid, **limits)
     plan = plan_tiles(grid, region, tile_px=card.tile_px, margin_px=card.margin_px, stride_px=card.stride_px)
     return Scene(package, source, grid, region, plan)
 

@@ -90,6 +90,12 @@ class WorkFolder:
         staged.write_text(json.dumps({"of": digest(parameters), "facts": facts}), encoding="utf-8")
         staged.replace(path)
 
+    def part(self, name: str) -> WorkFolder:
+        """A folder inside of this one, with stages of its own; it goes with this one."""
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        return WorkFolder(path, -1)
+
     def discard(self) -> None:
         """Remove the folder: its run has ended, and what it made is where it belongs."""
         _remove(self.path, self._lock)

@@ -91,6 +91,14 @@ class Region:
             ).view(bool)
         return covered
 
+    def holds(self, shapes: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Whether the centroids of shapes in pixel coordinates lie in the region: bool (n,)."""
+        if self.is_whole:
+            return np.ones(len(shapes), dtype=bool)
+        held = np.zeros(len(shapes), dtype=bool)
+        held[self._tree.query(shapely.centroid(shapes), predicate="intersects")[0]] = True
+        return held
+
     def _pieces(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.object_]:
         """The polygons cut to the window (and a pixel around), without empty ones."""
         found = self._tree.query(shapely.box(left, top, right, bottom), predicate="intersects")

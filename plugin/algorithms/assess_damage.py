@@ -74,6 +74,7 @@ class AssessDamage(JobAlgorithm):
     MODEL = "MODEL"
     EXTENT = "EXTENT"
     AOI = "AOI"
+    AOI_FIRST = "AOI_FIRST"
     MIN_AREA = "MIN_AREA"
     NUDGE_EAST = "NUDGE_EAST"
     NUDGE_NORTH = "NUDGE_NORTH"
@@ -127,6 +128,9 @@ class AssessDamage(JobAlgorithm):
             model,
             QgsProcessingParameterExtent(self.EXTENT, tr("Extent"), optional=True),
             QgsProcessingParameterFeatureSource(self.AOI, tr("Area of interest"), polygons, optional=True),
+            QgsProcessingParameterBoolean(
+                self.AOI_FIRST, tr("Area of interest first, then the rest too"), Job.aoi_first
+            ),
             self._number(
                 self.MIN_AREA, tr("Smallest building that is looked for (m²)"), Job.min_area_m2, minValue=0
             ),
@@ -285,6 +289,7 @@ class AssessDamage(JobAlgorithm):
             **self.extent_values(parameters, self.EXTENT, context),
             aoi=self._aoi[0],
             aoi_layer=self._aoi[1],
+            aoi_first=self.parameterAsBool(parameters, self.AOI_FIRST, context),
             nudge_m=(
                 self.parameterAsDouble(parameters, self.NUDGE_EAST, context),
                 self.parameterAsDouble(parameters, self.NUDGE_NORTH, context),
@@ -355,7 +360,9 @@ selection or filter of the layer holds. Empty: buildings are found in the image 
 there is none, which misses those that are gone.</p>
 <p><b>Model</b>: empty: the one that fits best. <i>Aftermap → Models…</i> shows what each was trained on and
 how good it is. On an event unlike those, expect less: look at the layer, and review a sample.</p>
-<p><b>Extent</b>, <b>Area of interest</b>: only what lies inside is computed; both may be in another CRS.</p>
+<p><b>Extent</b>, <b>Area of interest</b>: only what lies inside is computed; both may be in another CRS.
+<b>Area of interest first</b>: its buildings appear on the map before the run goes on with the rest;
+the area is looked at twice for that.</p>
 <p><b>Estimate and correct shifts</b> (advanced): roofs lean, and images are placed badly by some metres.
 Where neighbourhoods differ, each is moved by its own shift; field <i>moved_m</i> says how far. Where the
 buildings still lie beside their roofs, <b>move</b> them.</p>

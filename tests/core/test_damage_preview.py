@@ -19,6 +19,7 @@ from shapely import affinity
 from aftermap.core import damage_preview
 from aftermap.core.assess_damage import assess_damage
 from aftermap.core.cards import read_package
+from aftermap.core.errors import JobError
 from aftermap.core.jobs import AssessDamage, Event, Partial, Progress, Result, to_json
 from aftermap.core.networks.package import load_network, save_package
 
@@ -236,3 +237,63 @@ def test_where_no_layer_is_wanted_none_is_shown(job: AssessDamage, tmp_path: Pat
     job = dataclasses.replace(job, output_buildings="", output_summary=str(tmp_path / "summary.csv"))
     early, _ = parts_of(assess_damage(job))
     assert len(early) == 0
+
+
+def write_area(path: Path) -> str:
+    """An area of interest over the lower right, across the rows of roofs: a triangle."""
+    east, south = WEST + WIDTH, NORTH - HEIGHT
+    triangle = shapely.Polygon([(east, south), (east - 150, south), (east, south + 400)])
+    geopandas.GeoDataFrame(geometry=[triangle], crs=UTM).to_file(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.usefixtures("_at_once")
+def test_an_area_of_interest_is_told_first_and_the_layer_is_that_of_the_whole(
+    job: AssessDamage, tmp_path: Path, is_known: bool
+) -> None:
+    if is_known:
+        job = dataclasses.replace(job, footprints=write_footprints(tmp_path / "known.gpkg", 0.0), align=False)
+    list(assess_damage(job))
+    whole = final(job)
+    area = write_area(tmp_path / "area.gpkg")
+    output = str(tmp_path / "again.gpkg")
+    job = dataclasses.replace(job, aoi=area, aoi_first=True, output_buildings=output)
+    early, events = parts_of(assess_damage(job))
+    pandas.testing.assert_frame_equal(final(job), whole)
+    said = [event.message if isinstance(event, Progress) else "" for event in events]
+    done = next(i for i, message in enumerate(said) if message.startswith("The area of interest is done"))
+    first = sum(event.count for event in events[:done] if isinstance(event, Partial))
+    assert f"{first} buildings" in said[done]
+    inside = early.centroid.within(geopandas.read_file(area).geometry[0])
+    assert inside.iloc[:first].all()
+    assert not inside.iloc[first:].any()
+    # Whole roofs as in the end; those across the border are cut by it where they are outlined.
+    here = whole[whole.centroid.within(geopandas.read_file(area).geometry[0])]
+    if is_known:
+        assert set(early.source_id[:first]) == set(here.source_id)
+        assert early.source_id.is_unique
+    else:
+        same = keyed(early.iloc[:first]).index.intersection(keyed(whole).index)
+        assert 0.4 * len(here) < len(same) <= first
+    shares = [event.fraction for event in events if isinstance(event, Progress)]
+    assert shares == sorted(shares)
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_another_area_first_is_not_taken_for_the_one_of_an_unfinished_run(
+    job: AssessDamage, tmp_path: Path
+) -> None:
+    job = dataclasses.replace(job, aoi=write_area(tmp_path / "area.gpkg"), aoi_first=True)
+    run = assess_damage(job)
+    next(e for e in run if isinstance(e, Progress) and e.message.startswith("The area of interest"))
+    run.close()
+    box = shapely.box(WEST, NORTH - 200, WEST + WIDTH, NORTH)
+    geopandas.GeoDataFrame(geometry=[box], crs=UTM).to_file(tmp_path / "other.gpkg")
+    early, _ = parts_of(assess_damage(dataclasses.replace(job, aoi=str(tmp_path / "other.gpkg"))))
+    assert early.centroid.iloc[:5].within(box).all()
+
+
+def test_no_area_cannot_come_first(job: AssessDamage) -> None:
+    with pytest.raises(JobError, match="area of interest cannot come first"):
+        list(assess_damage(dataclasses.replace(job, aoi_first=True)))

@@ -116,6 +116,14 @@ def test_extent_and_area_are_intersected(tmp_path: Path) -> None:
     assert np.array_equal(whole_mask(region), expected)
 
 
+def test_a_region_holds_what_has_its_centroid_inside() -> None:
+    region = Region(grid_of(), [shapely.box(10, 10, 50, 50), shapely.box(60, 10, 90, 50)])
+    shapes = np.array([shapely.box(40, 20, 58, 30), shapely.box(44, 20, 62, 30), shapely.Point(), None])
+    assert region.holds(shapes).tolist() == [True, False, False, False]
+    assert region.holds(shapes[:0]).tolist() == []
+    assert Region(grid_of()).holds(shapes[:2]).all()
+
+
 def test_raster_and_area_without_crs_share_their_coordinates(tmp_path: Path) -> None:
     aoi = write_polygons(tmp_path / "a.gpkg", [shapely.box(10, -30, 20, -5)], crs=None)
     region = plan_region(grid_of(transform=Affine(1, 0, 0, 0, -1, 0), crs=None), aoi=aoi)
