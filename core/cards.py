@@ -33,9 +33,10 @@ class Card:
     Attributes:
         name: Short name, also what a user types.
         title: One line for a list.
-        task: ``roads``.
+        task: ``roads``, ``buildings`` or ``damage``.
         architecture: Keyword arguments of `networks.unet.build_network`.
-        classes: One object a class: ``code``, ``name``, ``colour``.
+        classes: One object a class: ``code``, ``name``, ``colour``; of levels of damage also ``codes`` (those
+            that were merged into it) and ``training_buildings``.
         bands: Names of the input bands in order (``red``, ``green``, ``blue`` …).
         radiometry: ``scaling``, and ``mean`` and ``std`` of the scaled bands (0 to 1).
         gsd_m: Ground resolution at which the network works, in metres.
@@ -80,9 +81,16 @@ class Card:
     licence: str = ""
     weights_sha256: str = ""
 
+    @property
+    def levels_supported(self) -> tuple[str, ...]:
+        """Names of the levels of damage that the model tells apart, from the least; of other tasks none."""
+        return tuple(str(one["name"]) for one in self.classes) if self.task == "damage" else ()
+
     def to_json(self) -> str:
-        """The card as the text of ``card.json``."""
+        """The card as the text of ``card.json``; with `levels_supported`, for those who read it there."""
         body = {"format": CARD_FORMAT, **dataclasses.asdict(self)}
+        if self.levels_supported:
+            body["levels_supported"] = self.levels_supported
         return json.dumps(body, indent=1, ensure_ascii=False)
 
 

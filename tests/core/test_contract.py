@@ -13,6 +13,7 @@ import pytest
 from aftermap.core import errors
 from aftermap.core.cards import (
     CARD_NAME,
+    STARTER_FOLDER,
     Card,
     Package,
     best_fit,
@@ -196,6 +197,21 @@ def test_errors_are_also_what_a_caller_would_expect() -> None:
 
 def test_a_card_survives_its_file() -> None:
     assert card_from_json(CARD.to_json(), Path(CARD_NAME)).to_json() == CARD.to_json()
+
+
+def test_a_damage_card_lists_the_levels_that_are_supported() -> None:
+    levels = ({"code": 1, "name": "no visible damage"}, {"code": 4, "name": "destroyed or damaged"})
+    card = dataclasses.replace(CARD, task="damage", classes=levels)
+    text = card.to_json()
+    assert json.loads(text)["levels_supported"] == ["no visible damage", "destroyed or damaged"]
+    assert card_from_json(text, Path(CARD_NAME)).to_json() == text
+    assert "levels_supported" not in json.loads(CARD.to_json())
+
+
+@pytest.mark.parametrize("path", STARTER_FOLDER.parent.glob("models*/**/damage*"), ids=lambda path: path.stem)
+def test_damage_models_come_with_their_levels_on_the_card(path: Path) -> None:
+    text = zipfile.ZipFile(path).read(CARD_NAME) if path.suffix else (path / CARD_NAME).read_bytes()
+    assert json.loads(text)["levels_supported"] == list(read_package(path).card.levels_supported)
 
 
 def test_a_card_may_hold_what_a_later_version_adds() -> None:
