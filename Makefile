@@ -73,9 +73,11 @@ test: $(WORKER) $(QGIS_TESTS) ## run all tests: the core without QGIS, then the 
 	echo; tail --quiet --lines=1 build/test-core.log build/test-plugin.log; \
 	exit $$status
 
+# A file's tests share their trainings, so each file stays in one process; and processes that are as many as the
+# cores want one thread each.
 test-core: $(WORKER) ## run the core's tests only
 	@mkdir -p build
-	.venv/bin/python -m pytest tests/core 2>&1 | tee build/test-core.log
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile tests/core 2>&1 | tee build/test-core.log
 
 test-plugin: $(WORKER) $(QGIS_TESTS) ## run the plugin's tests only
 	@mkdir -p build
