@@ -59,6 +59,9 @@ class DamagePreview:
     What it tells is provisional: known footprints are moved by what is known of their shift so far, and a
     building may have neighbours that are not outlined yet. Memory: the buildings of one part, and what
     `BuildingTracer` holds.
+
+    Attributes:
+        buildings: How many it has told of.
     """
 
     def __init__(
@@ -81,9 +84,6 @@ class DamagePreview:
             work: Of the run: holds its rows, and gets the parts.
             origin: Of the run.
             shown: Which buildings it tells of; none: all.
-
-        Attributes:
-            buildings: How many it has told of.
         """
         self.buildings = 0
         self._shown = shown
