@@ -34,6 +34,7 @@ from .jobs import (
     GenerateScenes,
     Job,
     Metric,
+    Partial,
     PlanTraining,
     Progress,
     Result,
@@ -281,6 +282,8 @@ class _Display:
             self._print(f"{event.name}{step}: {values}")
         elif isinstance(event, Figure):
             self._print(f"{event.title}: {event.path}")
+        elif isinstance(event, Partial):
+            self._print(f"{event.count} more {event.layer}: {event.path}")
 
     def end(self) -> None:
         """Take the bar away."""

@@ -19,6 +19,7 @@ from shapely import affinity
 from aftermap.core import damage_preview
 from aftermap.core.assess_damage import assess_damage
 from aftermap.core.cards import read_package
+from aftermap.core.command_line import main
 from aftermap.core.errors import JobError
 from aftermap.core.jobs import AssessDamage, Event, Partial, Progress, Result, to_json
 from aftermap.core.networks.package import load_network, save_package
@@ -297,3 +298,16 @@ def test_another_area_first_is_not_taken_for_the_one_of_an_unfinished_run(
 def test_no_area_cannot_come_first(job: AssessDamage) -> None:
     with pytest.raises(JobError, match="area of interest cannot come first"):
         list(assess_damage(dataclasses.replace(job, aoi_first=True)))
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_the_command_line_names_the_parts_and_takes_the_area_first(
+    job: AssessDamage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = f"assess-damage {job.post} --pre {job.pre} --model {job.model} --out {tmp_path} --device cpu"
+    aoi = write_area(tmp_path / "area.gpkg")
+    assert main([*arguments.split(), "--cache", job.cache, "--aoi", aoi, "--aoi-first"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    done = next(i for i, line in enumerate(said) if "The area of interest is done" in line)
+    parts = [i for i, line in enumerate(said) if "more buildings: " in line]
+    assert parts[0] < done < parts[-1]
