@@ -218,11 +218,10 @@ def _check_parameters(job: AssessDamage) -> None:
 
 
 def _plan_area_first(job: AssessDamage, scene: Scene) -> Scene | None:
-    """The area of interest as a scene of its own, where it is wanted before the rest; else none."""
-    if not job.aoi_first:
+    """The area of interest as a scene, where its buildings are wanted before the rest; else none."""
+    if not job.aoi_first or not job.output_buildings:
         return None
-    limits = {"extent": job.extent, "extent_crs": job.extent_crs, "aoi": job.aoi, "aoi_layer": job.aoi_layer}
-    return plan_scene(scene.package, scene.source, scene.grid, **limits)
+    return plan_scene(job, scene.package, scene.source, scene.grid)
 
 
 def _beyond(area: Scene) -> Shown:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .cards import Card, Package, find_package
 from .errors import GroundResolutionError, JobError, ModelError, RasterError
-from .jobs import DetectBuildings, Job, Partial, Progress, SegmentRoads, Warning
+from .jobs import AssessDamage, DetectBuildings, Job, Partial, Progress, SegmentRoads, Warning
 from .manifest import begin_manifest, embed_in_geopackage, now, write_manifest
 from .outputs import Output, check_space, commit
 from .progress import Span, Stopwatch, plan_spans
@@ -161,27 +161,28 @@ def prepare_scene(job: RasterJob, package: Package, source: RasterSource) -> Gen
     yield from check_resolution(source, card)
     grid = plan_grid(source, card.gsd_m)
     yield from check_content(source, grid)
-    limits = {"extent": job.extent, "extent_crs": job.extent_crs, "aoi": job.aoi, "aoi_layer": job.aoi_layer}
-    return plan_scene(package, source, grid, **limits)
+    return plan_scene(job, package, source, grid)
 
 
-def plan_scene(package: Package, source: TileSource, grid: Grid, **limits: Any) -> Scene:
+def plan_scene(job: RasterJob | AssessDamage, package: Package, source: TileSource, grid: Grid) -> Scene:
     """Plan where the model looks.
 
     Args:
+        job: Says within what.
         package: The model.
         source: The raster.
         grid: Where the model's pixels lie.
-        limits: As of `raster.region.plan_region`.
 
     Raises:
-        JobError, VectorError: The limits make no sense.
+        JobError, VectorError: As `raster.region.plan_region`.
     """
     from .raster.region import plan_region  # these load GDAL
     from .raster.tiling import plan_tiles
 
     card = package.card
-    region = plan_region(grid, **limits)
+    region = plan_region(
+        grid, extent=job.extent, extent_crs=job.extent_crs, aoi=job.aoi, aoi_layer=job.aoi_layer
+    )
     plan = plan_tiles(grid, region, tile_px=card.tile_px, margin_px=card.margin_px, stride_px=card.stride_px)
     return Scene(package, source, grid, region, plan)
 

@@ -236,8 +236,9 @@ def test_the_layer_is_the_same_without_parts_and_a_short_run_has_none(
 @pytest.mark.usefixtures("_at_once")
 def test_where_no_layer_is_wanted_none_is_shown(job: AssessDamage, tmp_path: Path) -> None:
     job = dataclasses.replace(job, output_buildings="", output_summary=str(tmp_path / "summary.csv"))
-    early, _ = parts_of(assess_damage(job))
-    assert len(early) == 0
+    for area in ({}, {"aoi": write_area(tmp_path / "area.gpkg"), "aoi_first": True}):
+        early, _ = parts_of(assess_damage(dataclasses.replace(job, **area)))
+        assert len(early) == 0
 
 
 def write_area(path: Path) -> str:
