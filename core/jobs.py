@@ -359,7 +359,8 @@ class TrainModel:
         scale_jitter: Largest factor by which crops are enlarged or shrunk.
         accumulate: Batches whose gradients make one step.
         learning_rate: Peak learning rate; 0: the recipe's.
-        schedule: ``cosine`` (with warm-up), ``one_cycle``, ``step``, ``plateau`` or ``constant``.
+        schedule: ``cosine`` (with warm-up), ``wsd`` (warm-up, stable, decay), ``one_cycle``, ``step``,
+            ``plateau`` or ``constant``.
         step_every: Period of ``step``, in `step_unit`; the rate is divided by ten.
         step_unit: ``epoch``, or ``batch``.
         loss: ``bce_dice``, ``bce``, ``weighted_bce``, ``focal``, ``dice``, ``tversky``, ``focal_dice``.

@@ -129,6 +129,7 @@ class ScheduleTab(Page):
             "schedule",
             [
                 ("cosine", tr("Cosine, after a warm-up (recommended)")),
+                ("wsd", tr("Warm-up, stable, decay")),
                 ("one_cycle", tr("One cycle")),
                 ("step", tr("Step: a tenth from time to time")),
                 ("plateau", tr("Plateau: less when it no longer gets better")),

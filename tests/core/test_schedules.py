@@ -19,6 +19,7 @@ from aftermap.core.training.schedules import (
     curve,
     first_below,
     first_change,
+    warmup_stable_decay,
 )
 
 
@@ -28,6 +29,17 @@ def test_cosine_fits_any_length_of_run(steps: int):
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.01)
     assert rates.index(max(rates)) <= max(1, steps // 10)
+
+
+@pytest.mark.parametrize("steps", [20, 428, 4000])
+def test_warmup_stable_decay_learns_at_the_peak_until_the_last_quarter(steps: int):
+    rates = [warmup_stable_decay(s, steps) for s in range(steps)]
+    assert rates[0] == pytest.approx(1 / (steps // 20), rel=0.1)
+    assert rates[steps // 20 : steps * 3 // 4] == [1.0] * (steps * 3 // 4 - steps // 20)
+    fall = rates[steps * 3 // 4 :]
+    assert fall == sorted(fall, reverse=True)
+    assert fall[len(fall) // 4 - 1] == pytest.approx(0.5, abs=0.06)  # 1 - sqrt(1 / 4)
+    assert fall[-1] == 0.01
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
