@@ -307,13 +307,14 @@ def at_working_resolution(job: TrainModel, sets: Sequence[TileSet], card: Card) 
     """The card with the ground resolution at which the network will work.
 
     What was asked for; else the start model's, or the tiles' own where that is finer and there are tiles
-    enough to learn it: to at most half the start model's pixel, which scale jitter has shown it.
+    enough to learn it, as far as scale jitter has shown it to the start model.
     """
     if job.working_gsd_m or job.start_from == "scratch":
         return card
     sizes = _working_sizes(job, sets, card.gsd_m)
     native = [one.records[t.image].gsd_m or job.gsd_m or card.gsd_m for one in sets for t in one.train]
-    finest = max(float(np.median(native)), card.gsd_m / 2)
+    shown = float(card.training.get("scale_jitter") or TrainModel.scale_jitter)
+    finest = max(float(np.median(native)), card.gsd_m / shown)
     if finest >= card.gsd_m or sizes.sum() < _MANY_CROPS / 2 * _LARGEST_CROP_PX**2:
         return card
     return dataclasses.replace(card, gsd_m=round(finest, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aftermap.core.datasets.folders import LabelledTile
+from aftermap.core.datasets.index import TileRecord
 from aftermap.core.datasets.synthetic import generate_scene
 from aftermap.core.errors import DatasetError
 from aftermap.core.find_learning_rate import find_learning_rate
-from aftermap.core.jobs import FindLearningRate, Metric, PlanTraining, Result
+from aftermap.core.jobs import FindLearningRate, Metric, PlanTraining, Result, TrainModel
 from aftermap.core.plan_training import plan_training
+from aftermap.core.training_steps import TileSet, at_working_resolution, start_network
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +106,17 @@ def test_the_range_test_suggests_a_rate_within_its_curve(tiles: Path, tmp_path: 
     with Image.open(tmp_path / "curve.png") as picture:
         assert picture.width > 100
     assert not (tmp_path / "town.aftermap").exists()
+
+
+@pytest.mark.parametrize(("shown", "expected"), [(2.0, 0.4), (1.25, 0.64), (None, 0.4)])
+def test_finer_tiles_are_learned_as_far_as_the_start_model_was_shown_such(
+    tmp_path: Path, shown: float | None, expected: float
+):
+    tiles = [LabelledTile(str(i), Path(f"{i}.png"), Path(f"{i}-mask.png")) for i in range(40)]
+    records = {t.image: TileRecord(t.stem, 1024, 1024, gsd_m=0.3) for t in tiles}
+    one = TileSet(Path("town"), "", tiles, [], [], [], records, "")
+    job = TrainModel(("town",), str(tmp_path / "town.aftermap"), start_from="scratch")
+    card = dataclasses.replace(start_network(job)[1], training={"scale_jitter": shown})
+    tuned = at_working_resolution(dataclasses.replace(job, start_from="starter"), [one], card)
+    assert tuned.gsd_m == expected
+    assert at_working_resolution(job, [one], card).gsd_m == 0.8
