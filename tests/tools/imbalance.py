@@ -13,6 +13,7 @@ The folder of data holds ``roads_dubai``, ``roads_massachusetts`` (``images/`` a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +71,7 @@ class Ground:
 LISTS = Ground("train", dict.fromkeys(SETS, ""), dict.fromkeys(SETS, ""))
 NEW_PLACE = Ground("validation", {"roads_dubai": NEW_AREA}, {"roads_dubai": PROBED_AREA})
 NEW_PLACE_TUNED = replace(NEW_PLACE, is_from_starter=True)
+GROUNDS = {"lists": LISTS, "new-place": NEW_PLACE, "new-place-tuned": NEW_PLACE_TUNED}
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Variant:
         is_probed: Also measured under other colours.
         is_tried_on_new_place: Also trained on `NEW_PLACE`.
         seeds: One run each.
+        twin: Variant with the same learning rate at every step. Where its first seed ends at the same weights
+            to the last bit, all do, and its results are this one's.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Variant:
     is_probed: bool = False
     is_tried_on_new_place: bool = True
     seeds: tuple[int, ...] = SEEDS
+    twin: str = ""
 
 
 _FROM_STARTER = {"start_from": "starter", "encoder_weights": "", "learning_rate": 0.0}  # 0: the recipe's
@@ -104,12 +109,12 @@ _PLAIN = {
 }
 VARIANTS = {
     "bce": Variant("unweighted BCE; step of 30 epochs", _PLAIN),
-    # One seed shows what there is to show: it is the run above.
     "step-60-epochs": Variant(
         "unweighted BCE; step of 60 epochs",
         {**_PLAIN, "step_every": 60},
         is_tried_on_new_place=False,
         seeds=(1,),
+        twin="bce",
     ),
     "step-30-batches": Variant("unweighted BCE; step of 30, per batch", {**_PLAIN, "step_unit": "batch"}),
     "step-60-batches": Variant(
@@ -139,50 +144,45 @@ VARIANTS = {
 
 
 def main() -> None:
-    """Run what is missing, then write table and figure."""
+    """Run what is missing, then write summary, page and figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/imbalance"))
     parser.add_argument("--out", type=Path, default=Path("resources/experiments"))
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many of the seeds are run")
+    parser.add_argument("--only", nargs="*", default=[*VARIANTS], help="variants that are run; else all")
     parser.add_argument(
         "--report", action="store_true", help="write the page of what is finished; run nothing"
     )
     options = parser.parse_args()
     data, work = options.data.resolve(), options.work.resolve()
-    seeds = SEEDS[: options.seeds]
-    results = run_all(LISTS, data, work, seeds, is_finished=options.report)
-    on_new_place = run_all(NEW_PLACE, data, work / "new-place", seeds, is_finished=options.report)
-    tuned = run_all(NEW_PLACE_TUNED, data, work / "new-place-tuned", seeds, is_finished=options.report)
-    counts = count_crops(work / "crops"), count_crops(work / "new-place" / "crops")
+    seeds = () if options.report else SEEDS[: options.seeds]
     options.out.mkdir(parents=True, exist_ok=True)
-    page = report(results, on_new_place, tuned, *counts)
-    (options.out / "class-imbalance.md").write_text(page, encoding="utf-8")
-    draw(results, options.out / "class-imbalance.png")
+    path = options.out / "class-imbalance.json"
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, ground in GROUNDS.items():
+        folder = work / name
+        for seed, variant in itertools.product(seeds, options.only):
+            run_once(ground, variant, seed, data, folder)
+        # What was measured before and is not in the work folder stays what it was.
+        summary[name] = summarise(folder, summary.get(name, {}))
+    path.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    (options.out / "class-imbalance.md").write_text(report(summary), encoding="utf-8")
+    draw(summary["lists"], options.out / "class-imbalance.png")
 
 
-def run_all(
-    ground: Ground, data: Path, work: Path, seeds: Sequence[int], is_finished: bool
-) -> dict[str, list[dict[str, Any]]]:
-    """The results of each variant, one for each seed; what is missing is run, unless all `is_finished`."""
+def run_once(ground: Ground, name: str, seed: int, data: Path, work: Path) -> None:
+    """One variant with one seed, unless it is finished or none of the ground's."""
+    variant, path = VARIANTS[name], work / f"{name}-{seed}.json"
+    if path.exists() or seed not in variant.seeds or not is_tried(variant, ground):
+        return
     folders = {False: work / "crops", True: work / "whole"}
     for is_whole, folder in folders.items():
         if not folder.exists():
             write_tiles(ground, data, folder, is_whole)
-    variants = {name: v for name, v in VARIANTS.items() if is_tried(v, ground)}
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    for seed in seeds:
-        for name, variant in variants.items():
-            path = work / f"{name}-{seed}.json"
-            if seed not in variant.seeds or (is_finished and not path.exists()):
-                continue
-            if not path.exists():
-                folder, output = folders[variant.is_whole], work / f"{name}-{seed}.aftermap"
-                result = run(variant, ground, seed, data, folder, output)
-                path.write_text(json.dumps(result), encoding="utf-8")
-                print(name, seed, {k: round(v, 3) for k, v in result["iou"].items()}, flush=True)
-            results[name].append(json.loads(path.read_text(encoding="utf-8")))
-    return results
+    result = run(variant, ground, seed, data, folders[variant.is_whole], path.with_suffix(".aftermap"))
+    path.write_text(json.dumps(result), encoding="utf-8")
+    print(work.name, name, seed, {k: round(v, 3) for k, v in result["iou"].items()}, flush=True)
 
 
 def is_tried(variant: Variant, ground: Ground) -> bool:
@@ -190,7 +190,7 @@ def is_tried(variant: Variant, ground: Ground) -> bool:
     if ground is LISTS:
         return True
     starts_there = variant.changes.get("start_from") == "starter"
-    return variant.is_tried_on_new_place and (ground.is_from_starter or not starts_there)
+    return variant.is_tried_on_new_place and starts_there <= ground.is_from_starter
 
 
 def write_tiles(ground: Ground, data: Path, folder: Path, is_whole: bool) -> None:
@@ -300,44 +300,91 @@ def _count(tiles: Sequence[LabelledTile], segmenter: Segmenter) -> LevelCounts:
     return total
 
 
-Runs = Mapping[str, Sequence[Mapping[str, Any]]]
-Crops = tuple[int, int, int, int]
+Summary = dict[str, Any]
 
 
-def report(results: Runs, on_new_place: Runs, tuned: Runs, crops: Crops, new_crops: Crops) -> str:
+def summarise(work: Path, before: Summary) -> Summary:
+    """What the finished runs of a ground say; where more seeds were run before, what those said.
+
+    Returns:
+        ``variants``: by name ``seeds``, a mean with its range of ``iou``, ``carried`` and ``probe``, and the
+        ``curve`` of the first seed (step, IoU, cross-entropy; empty where it was not kept); and what is equal
+        for all: ``crops``, ``steps``, ``guess``.
+    """
+    variants: Summary = dict(before.get("variants", {}))
+    summary = {**before, "variants": variants}
+    for name in VARIANTS:
+        paths = [path for seed in SEEDS if (path := work / f"{name}-{seed}.json").exists()]
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        if not runs:
+            continue
+        training = runs[0]["training"]
+        curve = [[r["step"], r["iou"], r["loss"]] for r in training["rounds"] if r["step"]]
+        if len(runs) >= variants.get(name, {"seeds": 0})["seeds"]:
+            variants[name] = {
+                "seeds": len(runs),
+                "weights": [r["weights"] for r in runs],
+                "iou": _spreads([r["iou"] for r in runs]),
+                "carried": _spreads([r["iou_transferred"] for r in runs]),
+                "probe": _spreads([r["probe"] for r in runs]),
+            }
+        variants[name]["curve"] = curve
+        summary["steps"], summary["crops"] = training["steps"], count_crops(work / "crops")
+        twin = variants.get(VARIANTS[name].twin)
+        if twin and twin.get("weights", [""])[0] == runs[0]["weights"]:
+            variants[name] = twin
+        if name == "bce":
+            shares = [s["class_share"] for s in training["curve"]]
+            summary["guess"] = constant_loss(statistics.fmean(shares))
+    return summary
+
+
+def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float, float]]:
+    """Mean, lowest and highest of each value."""
+    values = {key: [run[key] for run in runs] for key in runs[0]}
+    return {key: (statistics.fmean(some), min(some), max(some)) for key, some in values.items()}
+
+
+def report(summary: Summary) -> str:
     """The tables, with what they say."""
-    rows = []
-    for name, runs in results.items():
-        row = [VARIANTS[name].name, str(len(runs))]
-        row += [_spread([r["iou"][s] for r in runs]) for s in SETS]
-        row += [_spread([r["iou_transferred"][s] for r in runs]) for s in SETS]
-        rows.append(f"| {' | '.join(row)} |")
-    probes = []
-    for name, runs in results.items():
-        if VARIANTS[name].is_probed:
-            cells = [_spread([r["probe"][k] for r in runs]) for k in ("clean", "unseen")]
-            cells += [_spread([100 * r["probe"][k] for r in runs], 1) for k in ("worst_drop", "mean_drop")]
-            probes.append(f"| {VARIANTS[name].name} | {len(runs)} | {' | '.join(cells)} |")
-    places = []
-    for name, runs in tuned.items():
-        cells = [
-            _spread([r[k]["roads_dubai"] for r in some]) if some else "–"
-            for some in (on_new_place.get(name, ()), runs)
-            for k in ("iou", "iou_transferred")
+    lists, place, tuned = (summary[name]["variants"] for name in GROUNDS)
+    known = [name for name in VARIANTS if name in lists]
+    rows = [
+        [_label(name, lists), *_cells(lists[name], "iou", SETS), *_cells(lists[name], "carried", SETS)]
+        for name in known
+    ]
+    probes = [
+        [
+            _label(name, lists),
+            *_cells(lists[name], "probe", ("clean", "unseen")),
+            *_cells(lists[name], "probe", ("worst_drop", "mean_drop"), percent=True),
         ]
-        places.append(f"| {VARIANTS[name].name} | {len(runs)} | {' | '.join(cells)} |")
-    is_twin = results["bce"][0]["weights"] == results["step-60-epochs"][0]["weights"]
-    steps = results["bce"][0]["training"]["steps"]
-    return _PAGE.format(
+        for name in known
+        if lists[name]["probe"]
+    ]
+    places = [
+        [
+            _label(name, tuned if name in tuned else place),
+            *_cells(place.get(name), "iou", SETS[:1]),
+            *_cells(place.get(name), "carried", SETS[:1]),
+            *_cells(tuned.get(name), "iou", SETS[:1]),
+            *_cells(tuned.get(name), "carried", SETS[:1]),
+        ]
+        for name in VARIANTS
+        if name in place or name in tuned
+    ]
+    crops, new_crops = summary["lists"]["crops"], summary["new-place"]["crops"]
+    steps = summary["lists"]["steps"]
+    page = Path(__file__).with_name("imbalance_page.md").read_text(encoding="utf-8")
+    return page.format(
         steps=steps,
-        rows="\n".join(rows),
-        probes="\n".join(probes),
-        places="\n".join(places),
+        rows=_table(rows),
+        probes=_table(probes),
+        places=_table(places),
         new_crops=new_crops[0],
         new_rich_crops=new_crops[1],
         new_tiles=new_crops[2],
-        new_steps=on_new_place["bce"][0]["training"]["steps"],
-        twins="the same to the last bit" if is_twin else "not the same",
+        new_steps=summary["new-place"]["steps"],
         crops=crops[0],
         rich_crops=crops[1],
         tiles=crops[2],
@@ -348,100 +395,39 @@ def report(results: Runs, on_new_place: Runs, tuned: Runs, crops: Crops, new_cro
     )
 
 
-def _spread(values: Sequence[float], digits: int = 3) -> str:
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+def _label(name: str, variants: Summary) -> str:
+    return f"{VARIANTS[name].name} | {variants[name]['seeds']}"
 
 
-_PAGE = """# What helps against class imbalance
-
-Roads cover a small part of most tiles. Here each of the usual remedies trains the same network (U-Net,
-MobileNetV2 pretrained on ImageNet, light decoder) on the same ground, the training lists of two data
-sets, for the same {steps} steps of 8 crops of 256 px: {epochs} times round the data. Learning rate 1e-3
-at its peak, AdamW, moving average of the weights. Ten tiles of the training areas are held out to choose
-the round by. The IoU is that on the validation areas (18 tiles of Dubai, one of Massachusetts), which no
-run has seen: mean, and the range over the seeds.
-
-```sh
-# DATA holds roads_dubai, roads_massachusetts, encoders and splits.json; it goes on where it stopped
-make imbalance DATA=folder
-```
-
-*Calibrated* is at the threshold that suits the set, as a training chooses it from the validation tiles
-that it is given; *carried* is at the one that suits the ten held-out tiles.
-
-| variant | seeds | Dubai, calibrated | Massachusetts, calibrated | Dubai, carried | Massachusetts, carried |
-| --- | --- | --- | --- | --- | --- |
-{rows}
-
-* **The default** of a training is to start from the starter model. That one has seen these very tiles, for
-  longer and among generated towns, so the mixture at the end of the fine-tuning keeps most of it: two seeds
-  end at the starter itself, the third between it and the first round. From ImageNet, at so few steps, the
-  default recipe is no better on clean imagery than plain training with weights; what its augmentation buys
-  is below. On a place that the starter has not seen either, starting from it is what counts: see *A new
-  place*.
-* **The filter** at 20 % road keeps {rich_crops} of {crops} crops (of whole tiles, {rich_tiles} of
-  {tiles}). What is left shows no ground without roads, and nothing that looks like a road and is none.
-* **A step of 30 epochs or of 60** in a run of {epochs} never comes: both trainings are {twins}. The plan
-  says so before the training starts.
-* **Stepped per batch**, a step of 30 has brought the rate to a hundredth after 60 batches ({gone_30} of
-  the run), one of 60 after 120 ({gone_60}): the second learns twice as long. That is all there is to the
-  observation that 60 works and 30 does not.
-* **Weights** move the threshold, and little else: a calibrated threshold takes back what they do.
-* **Tried for the default recipe from ImageNet**, one seed each, Dubai and Massachusetts, calibrated: crops
-  enlarged or shrunk by a quarter at most instead of twofold 0.519 and 0.199; that, and weighted BCE instead
-  of BCE with Dice 0.510 and 0.202; that, and all tiles drawn alike 0.503 and 0.225; that, and a constant
-  rate instead of a cosine 0.520 and 0.233; that, and mild colours in the last 40 % of the steps 0.516 and
-  0.218, with twice the drop under other colours. So no single one of them is what plain training has ahead
-  of it on the one tile of Massachusetts.
-
-![IoU on the held-out tiles, and unweighted cross-entropy, over the steps](class-imbalance.png)
-
-## A new place
-
-The same on {new_tiles} tiles of a single area that the starter model has never seen ({new_crops} crops,
-{new_rich_crops} of them with 20 % road; {new_steps} steps, two more tiles of the area held out), scored on
-the nine tiles of another area that it has not seen either: what an analyst does who labels a few tiles of a
-new place. Every remedy starts once from ImageNet, as above, and once from the starter model, at the rate that
-suits that (3e-4; 1e-4 for the few crops of the filter).
-
-| variant | seeds | ImageNet, calibrated | ImageNet, carried | starter, calibrated | starter, carried |
-| --- | --- | --- | --- | --- | --- |
-{places}
-
-From the starter all of them end within the spread of their seeds: the start is worth a tenth of IoU, and
-beside it the remedies next to nothing, since every fine-tuning ends with the mixture of what was learnt and
-the start model that suits the held-out tiles best, which keeps a bad recipe from doing harm. What is carried
-differs more: a threshold from two tiles is mostly chance.
-
-## Colour
-
-The same tiles of one validation area in other colours (grey, hue turned, bands swapped, gamma, a lost
-band, a cast), at the same threshold; *unseen* is a change of light that no augmentation makes.
-
-| variant | seeds | IoU | IoU, unseen change | worst drop, % | mean drop, % |
-| --- | --- | --- | --- | --- | --- |
-{probes}
-"""
+def _cells(entry: Summary | None, what: str, keys: Sequence[str], percent: bool = False) -> list[str]:
+    if entry is None:
+        return ["–"] * len(keys)
+    factor, digits = (100, 1) if percent else (1, 3)
+    cells = []
+    for key in keys:
+        mean, low, high = (f"{factor * value:.{digits}f}" for value in entry[what][key])
+        cells.append(mean if entry["seeds"] == 1 else f"{mean} ({low} to {high})")
+    return cells
 
 
-def draw(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Curves of the first seed of each variant."""
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def draw(lists: Summary, path: Path) -> None:
+    """Curves of the first seed of each variant, once those of all are known."""
+    if not all(entry["curve"] for entry in lists["variants"].values()):
+        return
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    shares = [s["class_share"] for s in results["bce"][0]["training"]["curve"]]
-    for name, runs in results.items():
-        training = runs[0]["training"]
-        rounds = [r for r in training["rounds"] if r["step"]]
-        label = VARIANTS[name].name
-        left.plot([r["step"] for r in rounds], [r["iou"] for r in rounds], marker="o", ms=3, label=label)
-        right.plot([r["step"] for r in rounds], [r["loss"] for r in rounds], marker="o", ms=3)
-    guess = constant_loss(statistics.fmean(shares))
-    right.axhline(guess, color="0.4", ls="--", lw=1)
-    right.annotate(f"constant guess: {guess:.3f}", (0, guess), va="bottom", fontsize=8)
+    for name, variant in VARIANTS.items():
+        if name in lists["variants"]:
+            steps, iou, loss = zip(*lists["variants"][name]["curve"], strict=True)
+            left.plot(steps, iou, marker="o", ms=3, label=variant.name)
+            right.plot(steps, loss, marker="o", ms=3)
+    right.axhline(lists["guess"], color="0.4", ls="--", lw=1)
+    right.annotate(f"constant guess: {lists['guess']:.3f}", (0, lists["guess"]), va="bottom", fontsize=8)
     left.set(title="IoU on the held-out tiles", xlabel="step", ylim=(0, None))
     right.set(title="Unweighted cross-entropy on the held-out tiles", xlabel="step", ylim=(0, 0.7))
     left.legend(fontsize=7)
