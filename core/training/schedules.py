@@ -203,8 +203,7 @@ def build_schedule(
         return Plateau()
     if name == "constant":
         return Constant()
-    knowing = {"cosine": Cosine, "wsd": WarmupStableDecay, "one_cycle": OneCycle}
-    return knowing[name](steps)
+    return {"cosine": Cosine, "wsd": WarmupStableDecay, "one_cycle": OneCycle}[name](steps)
 
 
 def curve(schedule: Schedule, steps: int, points: int = 200) -> list[tuple[int, float]]:

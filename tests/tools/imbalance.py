@@ -304,7 +304,7 @@ Summary = dict[str, Any]
 
 
 def summarise(work: Path, before: Summary) -> Summary:
-    """What the finished runs of a ground say; where more seeds were run before, what those said.
+    """What the runs of a ground say: those of a variant whose seeds are finished, else what stood before.
 
     Returns:
         ``variants``: by name ``seeds``, a mean with its range of ``iou``, ``carried`` and ``probe``, and the
@@ -316,19 +316,17 @@ def summarise(work: Path, before: Summary) -> Summary:
     for name in VARIANTS:
         paths = [path for seed in SEEDS if (path := work / f"{name}-{seed}.json").exists()]
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        if not runs:
+        if not runs or (name in variants and len(runs) < len(VARIANTS[name].seeds)):
             continue
         training = runs[0]["training"]
-        curve = [[r["step"], r["iou"], r["loss"]] for r in training["rounds"] if r["step"]]
-        if len(runs) >= variants.get(name, {"seeds": 0})["seeds"]:
-            variants[name] = {
-                "seeds": len(runs),
-                "weights": [r["weights"] for r in runs],
-                "iou": _spreads([r["iou"] for r in runs]),
-                "carried": _spreads([r["iou_transferred"] for r in runs]),
-                "probe": _spreads([r["probe"] for r in runs]),
-            }
-        variants[name]["curve"] = curve
+        variants[name] = {
+            "seeds": len(runs),
+            "weights": [r["weights"] for r in runs],
+            "iou": _spreads([r["iou"] for r in runs]),
+            "carried": _spreads([r["iou_transferred"] for r in runs]),
+            "probe": _spreads([r["probe"] for r in runs]),
+            "curve": [[r["step"], r["iou"], r["loss"]] for r in training["rounds"] if r["step"]],
+        }
         summary["steps"], summary["crops"] = training["steps"], count_crops(work / "crops")
         twin = variants.get(VARIANTS[name].twin)
         if twin and twin.get("weights", [""])[0] == runs[0]["weights"]:
