@@ -24,8 +24,8 @@ MIN_SHARE = 0.2
 def main(arguments: list[str] | None = None) -> int:
     """Generate tiles, time the three, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiles", type=int, default=2000)
-    parser.add_argument("--size", type=int, default=128, help="side of a tile in pixels")
+    parser.add_argument("--tiles", type=int, default=1000)
+    parser.add_argument("--size", type=int, default=512, help="side of a tile in pixels")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="aftermap-bench-") as place:
         folder, cache = Path(place) / "tiles", Path(place) / "cache"
