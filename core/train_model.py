@@ -209,6 +209,8 @@ def _validate(run: _Run) -> Generator[Event, None, None]:
     segmenter = _segmenter(run, copy.deepcopy(trainer.averaged))
     tiles = yield from _count(run, segmenter, f"Validating after step {trainer.step}")
     scores = {"step": trainer.step, **_summarise(tiles, run.card.threshold)}
+    if len(run.sets) > 1:
+        scores["folders"] = [_judge_folder(one, some) for one, some in zip(run.sets, tiles, strict=True)]
     if not history.rounds:
         history.drawn = [_choose_drawn(one, counts) for one, counts in zip(run.sets, tiles, strict=True)]
         if not any(c.positive.any() for counts in tiles for c in counts):
@@ -218,7 +220,8 @@ def _validate(run: _Run) -> Generator[Event, None, None]:
             )
     history.add_round(scores, trainer.averaged)
     yield from _say(run, diagnose_round(history.steps, history.rounds))
-    yield Metric("validation", {k: v for k, v in scores.items() if k != "step"}, trainer.step)
+    overall = {k: v for k, v in scores.items() if k not in ("step", "folders")}
+    yield Metric("validation", overall, trainer.step)
     if history.steps:
         path = run.figures / _CURVES_NAME
         draw_learning_curves(history.steps, history.rounds, path)
@@ -265,6 +268,13 @@ def _summarise(tiles: Sequence[Sequence[LevelCounts]], prior: float) -> dict[str
         **{name: float(np.mean([s[name] for s in scores])) for name in ("f1", "precision", "recall")},
         "loss": float(np.mean([_cross_entropy(c) for c in totals])),
     }
+
+
+def _judge_folder(one: TileSet, tiles: Sequence[LevelCounts]) -> dict[str, Any]:
+    """How well a network does on the tiles of one folder, at the threshold that suits it best."""
+    total = _sum(tiles)
+    iou = float(total.iou_curve().max()) if total.positive.any() else None
+    return {"name": one.name, "iou": iou, "loss": _cross_entropy(total)}
 
 
 def _sum(tiles: Sequence[LevelCounts]) -> LevelCounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def draw_learning_curves(
         steps: One object for each step that was noted, with ``step``, ``loss``, ``bce``, ``learning_rate``,
             ``class_share``.
         rounds: One object for each round, with ``step``, ``loss`` (unweighted cross-entropy of the
-            validation), ``iou``, ``f1``, ``precision``, ``recall``; what is missing is not drawn.
+            validation), ``iou``, ``f1``, ``precision``, ``recall``, and where there are several folders
+            ``folders`` (``name`` and ``iou`` of each, in the same order); what is missing is not drawn.
         path: The PNG.
     """
     figure = Figure(figsize=(12, 6.4), layout="constrained")
@@ -60,6 +62,9 @@ def draw_learning_curves(
     panels["bce"].set(title="Unweighted cross-entropy", ylim=(0, None))
     for name, (label, colour) in _SCORES.items():
         _draw_rounds(panels["scores"], rounds, name, label, colour)
+    judged = [[{"step": r["step"], **one} for one in r["folders"]] for r in rounds if "folders" in r]
+    for style, one in zip(itertools.cycle(("--", ":", "-.")), zip(*judged, strict=True), strict=False):
+        _draw_rounds(panels["scores"], one, "iou", f"IoU of {one[0]['name']}", _INK, style)
     panels["scores"].set(title="Validation, at the threshold of each round", ylim=(0, 1))
     _draw_smoothed(panels["loss"], at, [s["loss"] for s in steps], "training")
     panels["loss"].set(title="Loss that is minimised")
@@ -184,11 +189,13 @@ def _draw_smoothed(axes: Axes, steps: Sequence[float], values: Sequence[float], 
     axes.plot(steps, means, color=_INK, lw=1.6, label=label)
 
 
-def _draw_rounds(axes: Axes, rounds: Sequence[Mapping[str, Any]], name: str, label: str, colour: str) -> None:
+def _draw_rounds(
+    axes: Axes, rounds: Sequence[Mapping[str, Any]], name: str, label: str, colour: str, style: str = "-"
+) -> None:
     known = [r for r in rounds if r.get(name) is not None]
     if known:
         at, values = [r["step"] for r in known], [r[name] for r in known]
-        axes.plot(at, values, color=colour, marker="o", ms=3.5, label=f"{label}: {values[-1]:.3f}")
+        axes.plot(at, values, color=colour, ls=style, marker="o", ms=3.5, label=f"{label}: {values[-1]:.3f}")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

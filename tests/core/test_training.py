@@ -287,6 +287,17 @@ def test_an_output_that_cannot_be_written_is_known_before(tiles: Path, tmp_path:
         next(train_model(job_for(tiles, tmp_path, output=str(tmp_path / "file" / "town.aftermap"))))
 
 
+def test_each_folder_is_judged_by_itself_in_every_round(tiles: Path, tmp_path: Path):
+    other = shutil.copytree(tiles, tmp_path / "other")
+    *_, result = train_model(job_for(tiles, tmp_path, folders=(str(tiles), str(other)), steps=3))
+    rounds = read_package(Path(result.outputs["model"])).card.training["rounds"]
+    for scores in rounds:
+        first, second = scores["folders"]
+        assert (first["name"], second["name"]) == (tiles.name, "other")
+        assert first["iou"] == second["iou"] == pytest.approx(scores["iou"])
+        assert first["loss"] == pytest.approx(scores["loss"])
+
+
 def test_folders_of_one_name_are_scored_apart(tiles: Path, tmp_path: Path):
     twin = tmp_path / "elsewhere" / tiles.name
     shutil.copytree(tiles, twin)

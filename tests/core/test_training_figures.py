@@ -43,10 +43,12 @@ def learning_curves(count: int, rounds: list) -> Draw:
 ROUNDS = [
     {"step": s, "iou": 0.4, "f1": 0.5, "precision": 0.5, "recall": 0.5, "loss": 0.3} for s in (0, 50, 100)
 ]
+BY_FOLDER = [{**r, "folders": [{"name": n, "iou": v} for n, v in (("a", 0.3), ("b", None))]} for r in ROUNDS]
 RATES = curve(build_schedule("step", 100, 20, 1), 100)
 POINTS = [RangePoint(10 ** (i / 5 - 6), 1.0 - i / 40, 1.0 - i / 40) for i in range(30)]
 DRAWINGS: dict[str, Draw] = {
     "curves": learning_curves(30, ROUNDS),
+    "curves by folder": learning_curves(30, [ROUNDS[0], *BY_FOLDER[1:]]),
     "curves of the start": learning_curves(1, []),
     "curves without all scores": learning_curves(3, [{"step": 10, "iou": 0.3}]),
     "shares": lambda path: draw_share_histogram({"road": [0.0, 0.1, 0.3], "roof": [0.2] * 3}, 0.2, path),
