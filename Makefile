@@ -169,13 +169,13 @@ starter: $(WORKER) ## train the starter model anew (DATA=folder with roads_dubai
 	.venv/bin/aftermap train --task roads "$(DATA)/roads_dubai" "$(DATA)/roads_massachusetts" \
 	  --from scratch --encoder-weights "$(DATA)/encoders/mobilenet_v2_imagenet.safetensors" \
 	  --splits resources/models/roads.splits.json --synthetic-share 0.25 --gsd 1.0 --working-gsd 0.8 \
-	  --steps 2600 --batch-size 8 --crop 384 --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
+	  --steps 2600 --batch-size 8 --crop 384 --scale-jitter 2 --schedule cosine --no-prior-bias --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
 	  --out build/roads-mobilenetv2.aftermap
 
 starter-buildings: $(WORKER) ## train the starter model for buildings anew (DATA=folder with roads_dubai)
 	.venv/bin/aftermap train --task buildings "$(DATA)/roads_dubai" --from roads-mobilenetv2 \
 	  --splits resources/models/buildings.splits.json --synthetic-share 0.3 --gsd 1.0 --working-gsd 0.6 \
-	  --steps 800 --batch-size 8 --crop 320 --scale-jitter 1.5 --learning-rate 8e-4 --licence "CC0 1.0" \
+	  --steps 800 --batch-size 8 --crop 320 --scale-jitter 1.5 --schedule cosine --learning-rate 8e-4 --licence "CC0 1.0" \
 	  --out build/buildings-mobilenetv2.aftermap
 
 .PHONY: models

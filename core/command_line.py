@@ -783,7 +783,7 @@ def _add_training(add: _Add) -> None:
         ("--scale-jitter", float, "largest factor by which crops are enlarged or shrunk"),
         ("--accumulate", int, "batches that make one step"),
         ("--learning-rate", float, "peak learning rate, 0 for the recipe's"),
-        ("--schedule", str, "cosine, wsd (warm-up, stable, decay), one_cycle, step, plateau or constant"),
+        ("--schedule", str, "wsd (warm-up, stable, decay), cosine, one_cycle, step, plateau or constant"),
         ("--step-every", int, "period of the schedule step"),
         ("--step-unit", str, "what the period counts, epoch or batch"),
         ("--loss", str, "bce_dice, bce, weighted_bce, focal, dice, tversky or focal_dice"),
@@ -804,6 +804,11 @@ def _add_training(add: _Add) -> None:
             metavar="N" if kind is not str else "NAME",
             help=f"{what} (default: {default[dest]})",
         )
+    add(
+        "--prior-bias",
+        action=argparse.BooleanOptionalAction,
+        help="a new network says at first how frequent the class is, not 0.5 everywhere (default: yes)",
+    )
     add("--name", help="name of the model on its card (default: from --out)")
     add(
         "--licence",

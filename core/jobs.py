@@ -337,7 +337,7 @@ class TrainModel:
         folders: Folders with ``images/`` and ``masks/`` of equal stems (or another known layout).
         output: Path of the model package to write (``.aftermap`` file, or a folder).
         task: ``roads``, ``buildings``, or ``damage`` (of pairs of images laid out as xBD; `mask_value`,
-            `gsd_m`, `loss`, `positive_weight`, `skeleton_weight`, `sampler`, `min_share` and
+            `gsd_m`, `loss`, `positive_weight`, `skeleton_weight`, `sampler`, `min_share`, `prior_bias` and
             `synthetic_share` then have no effect).
         start_from: Name or path of the model to fine-tune; ``starter``: the starter model of the task;
             ``scratch``: a new network after `architecture`, with `encoder_weights` if given.
@@ -359,7 +359,7 @@ class TrainModel:
         scale_jitter: Largest factor by which crops are enlarged or shrunk.
         accumulate: Batches whose gradients make one step.
         learning_rate: Peak learning rate; 0: the recipe's.
-        schedule: ``cosine`` (with warm-up), ``wsd`` (warm-up, stable, decay), ``one_cycle``, ``step``,
+        schedule: ``wsd`` (warm-up, stable, decay), ``cosine`` (with warm-up), ``one_cycle``, ``step``,
             ``plateau`` or ``constant``.
         step_every: Period of ``step``, in `step_unit`; the rate is divided by ten.
         step_unit: ``epoch``, or ``batch``.
@@ -369,6 +369,7 @@ class TrainModel:
         sampler: ``weighted`` (by class share, at least 15 % without the class) or ``uniform``.
         min_share: Only tiles with at least this class share; 0: all.
         augmentation: ``structure`` (colours that mislead), ``mild`` or ``none``.
+        prior_bias: A new network says at first how frequent the class is, and not 0.5 everywhere.
         synthetic_share: Share of generated crops in a batch, 0 to 1.
         patience: Rounds without a better score after which it stops; 0: never.
         seed: Seed of everything that is random.
@@ -396,10 +397,10 @@ class TrainModel:
     steps: int = 0
     batch_size: int = 0
     crop_px: int = 0
-    scale_jitter: float = 2.0
+    scale_jitter: float = 1.25
     accumulate: int = 1
     learning_rate: float = 0.0
-    schedule: str = "cosine"
+    schedule: str = "wsd"
     step_every: int = 30
     step_unit: str = "epoch"
     loss: str = "bce_dice"
@@ -408,6 +409,7 @@ class TrainModel:
     sampler: str = "weighted"
     min_share: float = 0.0
     augmentation: str = "structure"
+    prior_bias: bool = True
     synthetic_share: float = 0.0
     patience: int = 0
     seed: int = 1

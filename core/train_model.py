@@ -64,8 +64,8 @@ _CURVES_NAME = "learning-curves.png"
 _TELLING_TILES = 3
 _RECORDED = (
     "task", "start_from", "scale_jitter", "accumulate", "schedule", "step_every", "step_unit", "loss",
-    "positive_weight", "skeleton_weight", "sampler", "min_share", "augmentation", "synthetic_share",
-    "patience", "seed",
+    "positive_weight", "skeleton_weight", "sampler", "min_share", "augmentation", "prior_bias",
+    "synthetic_share", "patience", "seed",
 )  # fmt: skip
 
 State = Mapping[str, torch.Tensor]

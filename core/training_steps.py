@@ -27,7 +27,14 @@ from .errors import DatasetError, JobError, ModelError
 from .jobs import Event, Progress, TrainModel, Warning
 from .networks.devices import choose_device, choose_precision
 from .networks.package import load_network
-from .networks.unet import SegmentationNetwork, UNet, build_network, load_encoder_weights
+from .networks.unet import (
+    SegmentationNetwork,
+    TextbookUNet,
+    UNet,
+    build_network,
+    load_encoder_weights,
+    start_at_prior,
+)
 from .runs import cache_folder
 from .tasks import BUILDINGS, TileTask, find_tile_task
 from .training.diagnosis import TrainingPlan
@@ -496,6 +503,8 @@ def make_trainer(
         accumulate=job.accumulate,
     )
     share = sources[0].sampled_share
+    if job.start_from == "scratch" and job.prior_bias and isinstance(network, UNet | TextbookUNet):
+        start_at_prior(network, share)
     # A line is thin, and a skeleton says where it runs; a roof's says nothing.
     of_class, of_roofs = (
         build_loss(job.loss, share, positive_weight=job.positive_weight, skeleton_weight=weight)

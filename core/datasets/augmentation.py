@@ -7,6 +7,7 @@ gamma leave them the structure. Shares after the recipes of the xView2 and DeepG
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +21,29 @@ Augmentation = Callable[[Image, np.random.Generator], Image]
 AUGMENTATIONS = ("structure", "mild", "none")
 
 
-def choose_augmentation(name: str) -> Augmentation:
+def choose_augmentation(name: str, share: float = 1.0) -> Augmentation:
     """How the colours of crops are changed.
 
     Args:
         name: ``structure`` (`augment_colours`: structure over colour), ``mild`` (`augment_brightness`) or
             ``none``.
+        share: How many of the crops get the colours of ``structure``; the others are changed as by ``mild``.
 
     Raises:
         JobError: There is no such augmentation.
     """
     known: dict[str, Augmentation] = {
-        "structure": augment_colours,
+        "structure": augment_colours if share == 1 else partial(_augment_some_colours, share),
         "mild": augment_brightness,
         "none": lambda image, rng: image,
     }
     if name not in known:
         raise JobError(f"There is no augmentation {name!r}: choose one of {', '.join(AUGMENTATIONS)}.")
     return known[name]
+
+
+def _augment_some_colours(share: float, image: Image, rng: np.random.Generator) -> Image:
+    return augment_colours(image, rng) if rng.random() < share else augment_brightness(image, rng)
 
 
 def augment_brightness(image: Image, rng: np.random.Generator) -> Image:

@@ -22,6 +22,10 @@ MIN_NEGATIVE_SHARE = 0.15
 NEGATIVE_BELOW = 0.002
 """A tile with a smaller class share counts as one without the class."""
 
+COLOURED_SHARE = 0.5
+"""Of the crops of ``structure`` whose colours are changed. The others show colours as they are: where all are
+changed, a short run learns less of what the imagery at hand looks like."""
+
 _INTEGRAL_STEP = 8  # class shares of windows are looked up at this resolution
 
 
@@ -41,7 +45,7 @@ class CropSettings:
 
     crop_px: int = 384
     working_gsd_m: float = 0.8
-    scale_jitter: float = 2.0
+    scale_jitter: float = 1.25
     best_of: int = 2
     sampler: str = "weighted"
     fill: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -73,7 +77,7 @@ class CropSource:
 
     def __init__(self, tiles: Sequence[TileArrays], weights: Sequence[float], settings: CropSettings) -> None:
         self.tiles, self.settings = list(tiles), settings
-        self._augment = choose_augmentation(settings.augmentation)
+        self._augment = choose_augmentation(settings.augmentation, COLOURED_SHARE)
         self._integrals = [_road_integral(t.labels[0]) for t in tiles]
         shares = np.array([_share(t.labels[0]) for t in tiles])
         self.tile_weights = weigh_tiles(shares, np.asarray(weights, float), settings.sampler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -210,6 +211,22 @@ def build_network(architecture: Mapping[str, Any]) -> SegmentationNetwork:
         return networks[name](**arguments)
     except TypeError as error:
         raise ModelError(f"The architecture {dict(architecture)} is not understood: {error}.") from error
+
+
+def start_at_prior(network: UNet | TextbookUNet, share: float) -> None:
+    """Let a new network say at first what a guess without looking would say, and not 0.5 everywhere.
+
+    Else the first steps of a training go into learning that the class is rare.
+
+    Args:
+        network: Its last biases are set, those of all heads alike.
+        share: Class share of the training pixels, 0 to 1; taken as 0.01 to 0.99.
+
+    Reference: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, section 4.1.
+    """
+    share = min(max(share, 0.01), 0.99)
+    assert network.head.bias is not None
+    nn.init.constant_(network.head.bias, math.log(share / (1 - share)))
 
 
 def load_encoder_weights(network: UNet, weights: Mapping[str, Tensor]) -> None:

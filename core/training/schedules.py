@@ -14,7 +14,7 @@ from ..errors import JobError
 
 WARM_UP_SHARE = 0.05
 DECAY_SHARE = 0.25
-SCHEDULES = ("cosine", "wsd", "one_cycle", "step", "plateau", "constant")
+SCHEDULES = ("wsd", "cosine", "one_cycle", "step", "plateau", "constant")
 STEP_UNITS = ("epoch", "batch")
 
 

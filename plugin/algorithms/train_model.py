@@ -30,7 +30,7 @@ from .base import DEVICES, MODEL_WIDGET, JobAlgorithm, advanced
 
 TASKS = ("roads", "buildings", "damage")
 LOSSES = ("bce_dice", "bce", "weighted_bce", "focal", "dice", "tversky", "focal_dice")
-SCHEDULES = ("cosine", "wsd", "one_cycle", "step", "plateau", "constant")
+SCHEDULES = ("wsd", "cosine", "one_cycle", "step", "plateau", "constant")
 STEP_UNITS = ("epoch", "batch")
 SAMPLERS = ("weighted", "uniform")
 AUGMENTATIONS = ("structure", "mild", "none")

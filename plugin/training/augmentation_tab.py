@@ -84,10 +84,10 @@ class AugmentationTab(Page):
     def _describe(self) -> None:
         texts = {
             "structure": tr(
-                "Turned and mirrored, enlarged and shrunk; to grey, other hues, swapped and lost bands, "
+                "Turned and mirrored, enlarged and shrunk; {} to grey, other hues, swapped and lost bands, "
                 "other gamma: colours mislead, so that shapes are learned, and other sensors and seasons "
                 "work."
-            ),
+            ).format(tr("all crops") if self._task.is_damage else tr("every second crop")),
             "mild": tr("Turned and mirrored; brightness and contrast a little."),
             "none": tr("Crops as they are. The network learns these images by heart."),
         }

@@ -128,8 +128,8 @@ class ScheduleTab(Page):
         self.schedule = choice(
             "schedule",
             [
-                ("cosine", tr("Cosine, after a warm-up (recommended)")),
-                ("wsd", tr("Warm-up, stable, decay")),
+                ("wsd", tr("Warm-up, stable, decay (recommended)")),
+                ("cosine", tr("Cosine, after a warm-up")),
                 ("one_cycle", tr("One cycle")),
                 ("step", tr("Step: a tenth from time to time")),
                 ("plateau", tr("Plateau: less when it no longer gets better")),

@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from aftermap.core.datasets.augmentation import AUGMENTATIONS, choose_augmentation
-from aftermap.core.datasets.crops import MIN_NEGATIVE_SHARE, CropSettings, CropSource, make_batch, weigh_tiles
-from aftermap.core.datasets.folders import TileArrays
+from aftermap.core.datasets.crops import (
+    COLOURED_SHARE,
+    MIN_NEGATIVE_SHARE,
+    CropSettings,
+    CropSource,
+    make_batch,
+    weigh_tiles,
+)
+from aftermap.core.datasets.folders import IGNORE, TileArrays
 from aftermap.core.errors import JobError
 
 
@@ -66,6 +73,26 @@ def test_structure_shows_grey_images_and_lost_bands():
         structure = image - image.mean(axis=(1, 2), keepdims=True)
         spread.append(np.corrcoef(structure.reshape(3, -1)).min())
     assert np.mean(np.array(spread) > 0.2) > 0.9  # what is drawn over it, the ground can still be seen
+
+
+def test_a_share_of_the_crops_gets_other_colours_and_the_rest_is_mild():
+    augment, mild = choose_augmentation("structure", 0.3), choose_augmentation("mild")
+    image, kept = coloured_image(), 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        rng.random()  # the draw between the two
+        kept += np.array_equal(augment(image.copy(), np.random.default_rng(seed)), mild(image.copy(), rng))
+    assert kept / 400 == pytest.approx(0.7, abs=0.07)
+
+
+def test_every_second_crop_of_a_source_keeps_its_colours(tile: TileArrays):
+    source, kept = CropSource([tile], [1.0], CropSettings(64)), 0
+    for seed in range(300):
+        (red, green, blue), labels = source.crop(np.random.default_rng(seed))
+        known = labels[0] != IGNORE
+        # Bands are 1.2, 0.9 and 0.6 of one image: green is half way between, unless they are changed apart.
+        kept += bool(np.median(np.abs(red - 2 * green + blue)[known]) < 0.01 < np.median(red - blue))
+    assert kept / 300 == pytest.approx(COLOURED_SHARE, abs=0.1)
 
 
 def test_mild_moves_brightness_by_what_it_says():

@@ -16,7 +16,14 @@ from aftermap.core.networks.context import measure_margin
 from aftermap.core.networks.devices import choose_device, fuse_batch_norm
 from aftermap.core.networks.package import load_network, save_package
 from aftermap.core.networks.segmenter import load_segmenter
-from aftermap.core.networks.unet import SegmentationNetwork, UNet, build_network, load_encoder_weights
+from aftermap.core.networks.unet import (
+    SegmentationNetwork,
+    TextbookUNet,
+    UNet,
+    build_network,
+    load_encoder_weights,
+    start_at_prior,
+)
 
 ARCHITECTURES = [
     {"name": "unet", "encoder": "mobilenet_v2", "decoder": "light"},
@@ -70,6 +77,16 @@ def test_encoder_names_are_torchvisions():
     assert {"features.0.0.weight", "features.1.conv.0.1.running_var", "features.17.conv.3.bias"} <= keys
     keys = set(UNet("resnet34").encoder.state_dict())
     assert {"conv1.weight", "bn1.running_mean", "layer4.2.bn2.weight", "layer2.0.downsample.1.bias"} <= keys
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("share", "expected"), [(0.08, 0.08), (0.0, 0.01), (1.0, 0.99)])
+@pytest.mark.parametrize("network", [UNet(heads=("road", "building")), TextbookUNet(width=4)])
+def test_a_new_network_can_start_at_the_share_of_the_class(network, share: float, expected: float):
+    start_at_prior(network, share)
+    probability = torch.sigmoid(network.eval()(torch.rand(2, 3, 64, 64)))
+    assert probability.mean(dim=(0, 2, 3)).numpy() == pytest.approx(expected, rel=0.5)
+    assert torch.sigmoid(network.head.bias).numpy() == pytest.approx(expected)
 
 
 @torch.inference_mode()

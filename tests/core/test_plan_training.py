@@ -108,7 +108,7 @@ def test_the_range_test_suggests_a_rate_within_its_curve(tiles: Path, tmp_path: 
     assert not (tmp_path / "town.aftermap").exists()
 
 
-@pytest.mark.parametrize(("shown", "expected"), [(2.0, 0.4), (1.25, 0.64), (None, 0.4)])
+@pytest.mark.parametrize(("shown", "expected"), [(2.0, 0.4), (1.25, 0.64), (None, 0.64)])
 def test_finer_tiles_are_learned_as_far_as_the_start_model_was_shown_such(
     tmp_path: Path, shown: float | None, expected: float
 ):

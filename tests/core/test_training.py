@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +33,9 @@ from aftermap.core.jobs import (
 )
 from aftermap.core.networks.package import load_network, save_package
 from aftermap.core.train_model import train_model
+from aftermap.core.training.losses import constant_loss
+from aftermap.core.training.trainer import TrainingStep
+from aftermap.core.training_steps import choose_recipe, crop_sources, find_sets, make_trainer, start_network
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +100,34 @@ def test_training_shows_what_happens(tiles: Path, trained):
     fractions = [e.fraction for e in events if isinstance(e, Progress)]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+def result_of(generator: Generator) -> Any:
+    while True:
+        try:
+            next(generator)
+        except StopIteration as ended:
+            return ended.value
+
+
+def first_step(job: TrainModel, folder: Path) -> TrainingStep:
+    sets = result_of(find_sets(job))
+    network, card = start_network(job)
+    recipe = choose_recipe(job, sets, card.gsd_m)
+    sources, counts = result_of(crop_sources(sets, job, card, recipe))
+    return next(make_trainer(network, sources, counts, card, job, recipe, folder).run())
+
+
+def test_a_new_network_begins_with_the_share_of_the_class(tiles: Path, tmp_path: Path):
+    job = job_for(tiles, tmp_path, batch_size=8, architecture={"heads": ["road"]})
+    informed, blank = (
+        first_step(dataclasses.replace(job, prior_bias=on), tmp_path / str(on)) for on in (True, False)
+    )
+    guess = constant_loss(informed.class_share)
+    assert informed.class_share == blank.class_share
+    assert informed.bce == pytest.approx(guess, rel=0.15)
+    assert blank.bce == pytest.approx(constant_loss(0.5), rel=0.15)
+    assert informed.bce < blank.bce - 0.1
 
 
 def test_a_broken_tile_is_named_and_left_out(trained):
