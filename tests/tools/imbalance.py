@@ -47,6 +47,9 @@ SETS = ("roads_dubai", "roads_massachusetts")
 HELD_OUT = tuple(f"t{area}_{i:03d}" for area in (1, 3, 4, 5, 6, 7) for i in (5, 8))
 """Tiles of the areas that are trained on that are held out to choose the round and the threshold by."""
 
+HELD_OUT_QUARTER = "11278720_15"
+"""Tile whose top right quarter is held out where each data set is a folder: each then needs validation."""
+
 PROBED_AREA = "t2_"
 NEW_AREA = "t5_"
 
@@ -81,7 +84,8 @@ class Variant:
     Attributes:
         name: In the table.
         changes: Fields of the job.
-        is_whole: Trains on whole tiles, from which crops are drawn anyhow; else on a fixed grid of crops.
+        is_whole: Trains on whole tiles, from which crops are drawn anyhow, with a folder for each data set;
+            else on a fixed grid of crops, all in one folder.
         is_probed: Also measured under other colours.
         is_tried_on_new_place: Also trained on `NEW_PLACE`.
         seeds: One run each.
@@ -106,6 +110,7 @@ _PLAIN = {
     "step_every": 30,
     "augmentation": "mild",
     "scale_jitter": 1.0,
+    "prior_bias": False,
 }
 VARIANTS = {
     "bce": Variant("unweighted BCE; step of 30 epochs", _PLAIN),
@@ -124,9 +129,7 @@ VARIANTS = {
     ),
     "filtered": Variant("unweighted BCE; only crops with 20 % road", {**_PLAIN, "min_share": 0.2}),
     "weighted": Variant("weighted BCE", {**_PLAIN, "loss": "weighted_bce"}),
-    "default": Variant(
-        "default recipe, from ImageNet", is_whole=True, is_probed=True, is_tried_on_new_place=False
-    ),
+    "default": Variant("default recipe, from ImageNet", is_whole=True, is_probed=True),
     "default-starter": Variant(
         "default: from the starter model",
         _FROM_STARTER,
@@ -190,38 +193,49 @@ def is_tried(variant: Variant, ground: Ground) -> bool:
     if ground is LISTS:
         return True
     starts_there = variant.changes.get("start_from") == "starter"
-    return variant.is_tried_on_new_place and starts_there <= ground.is_from_starter
+    is_its_start = starts_there == ground.is_from_starter
+    return variant.is_tried_on_new_place and (is_its_start or not variant.is_whole)
 
 
 def write_tiles(ground: Ground, data: Path, folder: Path, is_whole: bool) -> None:
-    """The training and calibration tiles in one folder: whole, or the training tiles on a grid of crops."""
+    """The training and calibration tiles: whole, a folder a set, or those to train on cut on a grid."""
     staged = folder.with_name(f"{folder.name}.tmp")
-    lists: dict[str, list[str]] = {"train": [], "validation": []}
-    for part in ("images", "masks"):
-        (staged / part).mkdir(parents=True, exist_ok=True)
+    lists: dict[str, dict[str, list[str]]] = {}
     for name, prefix in ground.trained.items():
+        target = staged / name if is_whole else staged
+        listed = lists.setdefault(name if is_whole else folder.name, {"train": [], "validation": []})
         for tile in listed_tiles(data, name, ground.part, prefix):
-            part = "validation" if tile.stem in HELD_OUT else "train"
-            is_cut = part == "train" and not is_whole
-            for suffix, image, mask in _cut(tile, CROP_PX if is_cut else None):
-                stem = f"{name}-{tile.stem}{suffix}"
-                image.save(staged / "images" / f"{stem}.png")
-                mask.save(staged / "masks" / f"{stem}.png")
-                lists[part].append(stem)
-    (staged / "splits.json").write_text(json.dumps({folder.name: lists}), encoding="utf-8")
+            images = {"images": Image.open(tile.image).convert("RGB"), "masks": _mask(tile.mask)}
+            for part, box in _pieces(tile, is_whole):
+                stem = f"{name}-{tile.stem}_{box[1]}_{box[0]}"
+                listed[part].append(stem)
+                for kind, image in images.items():
+                    (target / kind).mkdir(parents=True, exist_ok=True)
+                    image.crop(box).save(target / kind / f"{stem}.png")
+    (staged / "splits.json").write_text(json.dumps(lists), encoding="utf-8")
     staged.rename(folder)
 
 
-def _cut(tile: LabelledTile, side: int | None) -> Iterator[tuple[str, Image.Image, Image.Image]]:
-    image = Image.open(tile.image).convert("RGB")
-    mask = Image.open(tile.mask).convert("L").point(lambda v: 255 * (v > 127))
-    if side is None:
-        yield "", image, mask
-        return
-    for top in range(0, image.height - side + 1, side):
-        for left in range(0, image.width - side + 1, side):
-            box = (left, top, left + side, top + side)
-            yield f"_{top}_{left}", image.crop(box), mask.crop(box)
+def _mask(path: Path) -> Image.Image:
+    return Image.open(path).convert("L").point(lambda v: 255 * (v > 127))
+
+
+def _pieces(tile: LabelledTile, is_whole: bool) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Which list each piece of a tile stands on, and its left, top, right and bottom."""
+    with Image.open(tile.image) as image:
+        width, height = image.size
+    if tile.stem in HELD_OUT:
+        yield "validation", (0, 0, width, height)
+    elif is_whole and tile.stem == HELD_OUT_QUARTER:
+        yield "validation", (width // 2, 0, width, height // 2)
+        yield "train", (0, 0, width // 2, height)
+        yield "train", (width // 2, height // 2, width, height)
+    elif is_whole:
+        yield "train", (0, 0, width, height)
+    else:
+        for top in range(0, height - CROP_PX + 1, CROP_PX):
+            for left in range(0, width - CROP_PX + 1, CROP_PX):
+                yield "train", (left, top, left + CROP_PX, top + CROP_PX)
 
 
 def count_crops(folder: Path) -> tuple[int, int, int, int]:
@@ -245,18 +259,18 @@ def run(
         "start_from": "scratch",
         "encoder_weights": str(data / "encoders" / "mobilenet_v2_imagenet.safetensors"),
         "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH,
+        "crop_px": CROP_PX,
         **variant.changes,
         **(_FROM_STARTER if ground.is_from_starter else {}),
     }
     job = TrainModel(
-        folders=(str(folder),),
+        folders=tuple(str(images.parent) for images in sorted(folder.rglob("images"))),
         output=str(output),
         splits=str(folder / "splits.json"),
         gsd_m=GSD_M,
         working_gsd_m=GSD_M,
         steps=steps,
-        batch_size=BATCH,
-        crop_px=CROP_PX,
         seed=seed,
         cache=str(output.parent / "cache"),
         **fields,
@@ -308,24 +322,28 @@ def summarise(work: Path, before: Summary) -> Summary:
 
     Returns:
         ``variants``: by name ``seeds``, a mean with its range of ``iou``, ``carried`` and ``probe``, and the
-        ``curve`` of the first seed (step, IoU, cross-entropy; empty where it was not kept); and what is equal
-        for all: ``crops``, ``steps``, ``guess``.
+        ``curve`` of the last seed (step, IoU and cross-entropy on `HELD_OUT`; empty where it was not kept);
+        and what is equal for all: ``crops``, ``steps``, ``guess``.
     """
     variants: Summary = dict(before.get("variants", {}))
     summary = {**before, "variants": variants}
     for name in VARIANTS:
         paths = [path for seed in SEEDS if (path := work / f"{name}-{seed}.json").exists()]
         runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        if not runs or (name in variants and len(runs) < len(VARIANTS[name].seeds)):
+        if not runs:
             continue
-        training = runs[0]["training"]
+        training = runs[-1]["training"]
+        curve = [[r["step"], *_on_held_out(r)] for r in training["rounds"] if r["step"]]
+        if name in variants and len(runs) < len(VARIANTS[name].seeds):
+            variants[name]["curve"] = variants[name]["curve"] or curve
+            continue
         variants[name] = {
             "seeds": len(runs),
             "weights": [r["weights"] for r in runs],
             "iou": _spreads([r["iou"] for r in runs]),
             "carried": _spreads([r["iou_transferred"] for r in runs]),
             "probe": _spreads([r["probe"] for r in runs]),
-            "curve": [[r["step"], r["iou"], r["loss"]] for r in training["rounds"] if r["step"]],
+            "curve": curve,
         }
         summary["steps"], summary["crops"] = training["steps"], count_crops(work / "crops")
         twin = variants.get(VARIANTS[name].twin)
@@ -335,6 +353,13 @@ def summarise(work: Path, before: Summary) -> Summary:
             shares = [s["class_share"] for s in training["curve"]]
             summary["guess"] = constant_loss(statistics.fmean(shares))
     return summary
+
+
+def _on_held_out(scores: Mapping[str, Any]) -> tuple[float, float]:
+    """IoU and cross-entropy of a round on `HELD_OUT`, which are those of the first set."""
+    folders = {one["name"]: one for one in scores.get("folders", ())}
+    on = folders.get(SETS[0], scores)
+    return on["iou"], on["loss"]
 
 
 def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float, float]]:
@@ -413,15 +438,16 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw(lists: Summary, path: Path) -> None:
-    """Curves of the first seed of each variant, once those of all are known."""
-    if not all(entry["curve"] for entry in lists["variants"].values()):
+    """Curves of one seed of each variant, once those of all are known; those of a twin are its own."""
+    drawn = {name: entry for name, entry in lists["variants"].items() if not VARIANTS[name].twin}
+    if not all(entry["curve"] for entry in drawn.values()):
         return
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for name, variant in VARIANTS.items():
-        if name in lists["variants"]:
-            steps, iou, loss = zip(*lists["variants"][name]["curve"], strict=True)
+        if name in drawn:
+            steps, iou, loss = zip(*drawn[name]["curve"], strict=True)
             left.plot(steps, iou, marker="o", ms=3, label=variant.name)
             right.plot(steps, loss, marker="o", ms=3)
     right.axhline(lists["guess"], color="0.4", ls="--", lw=1)
