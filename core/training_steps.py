@@ -485,7 +485,7 @@ def make_trainer(
     recipe: Recipe,
     folder: Path,
 ) -> Trainer:
-    """The trainer of a job.
+    """The trainer of a job; a new network is made to begin at the share of the class (`start_at_prior`).
 
     Raises:
         JobError: There is no such loss or schedule, or the batch is too small for the processes.
