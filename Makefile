@@ -89,6 +89,7 @@ zoo: $(WORKER) ## run on a folder of odd rasters: each gives roads, or a sentenc
 bench: $(WORKER) ## measure time and memory beside a plain loop (FULL=1: the real network on the largest raster too)
 	.venv/bin/python tests/tools/bench.py $(if $(FULL),--full)
 	.venv/bin/python tests/tools/bench_index.py
+	.venv/bin/python tests/tools/bench_index.py --tiles 2000 --size 128
 
 lint: $(WORKER) ## check format, style and types
 	.venv/bin/python -m ruff format --check .
@@ -169,7 +170,8 @@ starter: $(WORKER) ## train the starter model anew (DATA=folder with roads_dubai
 	.venv/bin/aftermap train --task roads "$(DATA)/roads_dubai" "$(DATA)/roads_massachusetts" \
 	  --from scratch --encoder-weights "$(DATA)/encoders/mobilenet_v2_imagenet.safetensors" \
 	  --splits resources/models/roads.splits.json --synthetic-share 0.25 --gsd 1.0 --working-gsd 0.8 \
-	  --steps 2600 --batch-size 8 --crop 384 --scale-jitter 2 --schedule cosine --no-prior-bias --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
+	  --steps 2600 --batch-size 8 --crop 384 --scale-jitter 2 --schedule cosine --no-prior-bias \
+	  --licence "CC0 1.0" --licence "MassGIS public; OpenStreetMap ODbL" \
 	  --out build/roads-mobilenetv2.aftermap
 
 starter-buildings: $(WORKER) ## train the starter model for buildings anew (DATA=folder with roads_dubai)
